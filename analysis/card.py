@@ -285,6 +285,6 @@ def _number(value: float | None) -> str:
 
 def _cell(text: str) -> str:
     """Text in a table of Markdown on one line, without any markup in it."""
-    escaped = re.sub(r"([\\`*\[\]|_~$])", r"\\\1", " ".join(text.split()))
+    escaped = re.sub(r"([\\`*\[\]|_~$])", r"\\\1", " ".join(text.replace("\n", "\\n").split()))
     unlinked = re.sub(r":(?=//)|(?<=www)\.", r"\\\g<0>", escaped)  # which would be links as they are
     return html.escape(unlinked, quote=False).replace("@", "&#64;")

@@ -80,7 +80,7 @@ def _add_folders(command: Command) -> None:
     back.add_argument("--task", type=int, metavar="N", help="which prompt of a multitask adapter, from 0")
     card = command("card", _card, "write a trial's prompt as an adapter folder with a model card")
     card.add_argument("results", help="results/STUDY")
-    card.add_argument("trial", help="the trial's id, or its first characters")
+    card.add_argument("trial", help="the trial's id, or its first 6 characters")
     card.add_argument("folder", type=Path, help="the folder to write; new, or empty")
     card.add_argument("--base", metavar="OWNER/NAME", help=BASE)
     for exporting in (export, card):
@@ -93,7 +93,7 @@ def _add_hub(command: Command) -> None:
     """Adds what others see of a prompt: a row of a comparison, and a repository on the hub."""
     row = command("row", _row, "write a trial as a result of PEFT's method comparison, in JSON")
     row.add_argument("results", help="results/STUDY")
-    row.add_argument("trial", help="the trial's id, or its first characters")
+    row.add_argument("trial", help="the trial's id, or its first 6 characters")
     row.add_argument("file", type=Path, help="the JSON file to write; new")
     row.add_argument("--base", metavar="OWNER/NAME", help=BASE)
     push = command("push", _push, "send a folder of `card` to the Hugging Face hub, with the hub's own login")
@@ -109,7 +109,9 @@ def _add_serving(command: Command) -> None:
         "embed", serving.embed, "write a soft prompt in front of texts as embeddings, a file per text"
     )
     embed.add_argument("posterior", type=Path, help=POSTERIOR)
-    embed.add_argument("texts", type=Path, help="a file with one text per line")
+    embed.add_argument(
+        "texts", type=Path, help="a file with one text per line; in a .jsonl file, one JSON string per line"
+    )
     embed.add_argument("folder", type=Path, help="the folder to write; new, or empty")
     embed.add_argument("--model", metavar="ID", help=MODEL)
     embed.add_argument("--scaled", action="store_true", help="accept a model that multiplies its embeddings")

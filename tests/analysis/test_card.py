@@ -110,7 +110,7 @@ def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) ->
     record = next(r for r in seeded.records.values() if r.spec.training is not None)
     params = {
         "data": {"train": "/home/me/secret.jsonl", "test": "hub:owner/set"},
-        "system": "and/or <img src=x> | [a](b) `c` _m_ ~s~ $x$ @me https://a.b www.a.b",
+        "system": "two\nlines and/or <img src=x> | [a](b) `c` _m_ ~s~ $x$ @me https://a.b www.a.b",
     }
     spec = record.spec.model_copy(
         update={"task": Entry(name="pairs", params=params), "paths": ("task.params.data",)}
@@ -118,7 +118,7 @@ def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) ->
     text = cards.model_card(seeded, record.model_copy(update={"spec": spec}), None, None)
     assert "secret" not in text
     assert "{'train': 'a file', 'test': 'hub:owner/set'}" in text
-    assert r"and/or &lt;img src=x&gt; \| \[a\](b) \`c\`" in text
+    assert r"two\\nlines and/or &lt;img src=x&gt; \| \[a\](b) \`c\`" in text
     assert r"\_m\_ \~s\~ \$x\$ &#64;me https\://a.b www\.a.b" in text
     assert "# A prompt for a local model" in text
     assert 'from_pretrained("FOLDER OF THE BASE MODEL", dtype=' in text

@@ -266,6 +266,14 @@ def test_the_commands_embed_and_complete(
     assert command.main(["embed", str(posterior), str(texts), str(tmp_path / "b")]) == 0
     found = [load_embedded(path).text for path in sorted((tmp_path / "b").iterdir())]
     assert found == ["one\u2028line\x0c", "two"]
+    strings = tmp_path / "texts.jsonl"
+    strings.write_text('"What is 1 + 2?\\nAnswer:"\n', encoding="utf-8")
+    assert command.main(["embed", str(posterior), str(strings), str(tmp_path / "c")]) == 0
+    assert load_embedded(tmp_path / "c" / "000000.safetensors").text == "What is 1 + 2?\nAnswer:"
+    for other, hint in (('"one"\n{"a": 1}\n', "line 2 is not a JSON string"), ('" "', "a text on every")):
+        strings.write_text(other, encoding="utf-8")
+        assert command.main(["embed", str(posterior), str(strings), str(tmp_path / "d")]) == 2
+        assert hint in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main(["complete", str(folder), address, "--sglang", "--tokens", "0"])
 

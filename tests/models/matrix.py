@@ -225,6 +225,7 @@ def written(page: str) -> Iterator[tuple[str, Found]]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as in tests: on a busy machine two threads of small sums wait for each other
     text = PAGE.read_text(encoding="utf-8")
     block = table({name: found(family) for name, family in FAMILIES.items()})
     PAGE.write_text(BLOCK.sub(lambda match: match[1] + block + match[3], text), encoding="utf-8")
