@@ -159,10 +159,12 @@ def test_fits_are_said_with_their_priors(plan):
 
 def test_of_a_model_that_is_not_here_the_priors_are_said(plan):
     here = plan(priors=["fitted"])
+    assert line(here, "the model") == "the model: 869,504 parameters, 4 blocks, 128 dimensions"
     elsewhere = here._replace(model=here.model._replace(shape=None, parameters=None))
     assert line(elsewhere, "not counted").endswith(
         "1 fit (radii, fitted), made once for all trials, then cached: time unknown, as the model's size is"
     )
+    assert not [text for text in describe(elsewhere, here.trials) if "the model: " in text]
 
 
 def test_what_a_task_lacks_stands_in_its_records(tmp_path):

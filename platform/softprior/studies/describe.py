@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from softprior.assets.models import KnownModel
 from softprior.inputs.entries import Entry
 from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import (
@@ -56,6 +57,7 @@ def describe(plan: Plan, trials: Sequence[TrialSpec], most: float | None = None)
         lines += [f"  {line}" for line in listed(trials, plan.components, most)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
+    lines += [f"  {line}" for line in sizes(model)]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
     made = fits(trials, plan.components, model.shape)
@@ -63,6 +65,16 @@ def describe(plan: Plan, trials: Sequence[TrialSpec], most: float | None = None)
     if any(trial.prior is not None for trial in trials):
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
+
+
+def sizes(model: KnownModel) -> list[str]:
+    """A line with a model's sizes, as far as they are known before it is fetched or converted."""
+    found = [] if model.parameters is None else [f"{model.parameters:,} parameters"]
+    if model.shape is not None:
+        found.append(counted(model.shape.blocks, "block"))
+        if model.shape.hidden is not None:
+            found.append(counted(model.shape.hidden, "dimension"))
+    return [f"the model: {', '.join(found)}"] if found else []
 
 
 def listed(trials: Sequence[TrialSpec], components: Components, most: float) -> list[str]:

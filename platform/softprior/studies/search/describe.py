@@ -6,7 +6,7 @@ from itertools import cycle, islice
 
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
-from softprior.studies.describe import fitting, running
+from softprior.studies.describe import fitting, running, sizes
 from softprior.studies.estimate import total_cost
 from softprior.studies.fits import fits
 from softprior.studies.placement import trial_threads
@@ -30,6 +30,7 @@ def describe(plan: SearchPlan) -> list[str]:
     taken = tuple(islice(cycle(_spread(plan)), count))
     trials = (*plan.baselines, *taken)
     cost = total_cost(trials, plan.components)
+    lines += [f"  {line}" for line in sizes(plan.model)]
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
