@@ -106,6 +106,8 @@ class Run:
         self._written: dict[str, int] = {}
         """When the record of each finished trial was written, as it was seen first."""
         self._rewritten: set[str] = set()
+        self._status = 0
+        """What the last command ended with: 1 if a trial failed, or a check of its numbers."""
 
     def to_its_end(self, every: float, drivers: float, until: float) -> None:
         """Starts the command, kills, and starts it again, until it finds nothing left to do."""
@@ -124,7 +126,8 @@ class Run:
             print(f"{path.name}: {killed or f'status {status}'}, {len(self._written)} finished", flush=True)
             if not killed and status not in (0, 1) and LATE not in self.outputs[-1]:
                 sys.exit(self.outputs[-1])
-            if status == 0 and not ENDED.search(self.outputs[-1]):
+            if not killed and status in (0, 1) and not ENDED.search(self.outputs[-1]):
+                self._status = status
                 return
             if not late and time.monotonic() > until:
                 late = True
@@ -199,6 +202,8 @@ class Run:
 
     def records_wrong(self) -> Iterator[str]:
         """What does not hold of the records."""
+        if self._status:
+            yield f"the last command ends with status {self._status}"
         records, plan = load_records(self.folder.records), self._plan()
         found = set(records)
         yield from (f"{trial} has no record" for trial in set(plan) - found)

@@ -156,6 +156,16 @@ def test_a_host_that_does_not_look_at_labels_is_found(trained: Trained) -> None:
     assert found["moved_labels"].number == 0
 
 
+def test_labels_whose_loss_is_the_same_by_chance_at_one_other_place_are_no_fault(trained: Trained) -> None:
+    def loss(prompt: Prompt, batch: Batch, *, grad: bool = False) -> Losses:
+        found = tiny().host.loss(prompt, batch, grad=grad)
+        return found._replace(nll=batch.labels[:, 2:3].sum(1) - batch.labels[:, 1].to(found.nll))
+
+    host = Faulty(loss=loss)
+    found = trained.measured(host).checks(host)
+    assert found["moved_labels"].verdict == "passed"
+
+
 def test_a_prompt_that_answers_well_is_no_fault(trained: Trained) -> None:
     """The answer and all that stands around it are certain; only the beginning of the row is not."""
 

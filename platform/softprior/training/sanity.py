@@ -105,9 +105,12 @@ class Sanity:
 
         alone = self._alone(prompt, first)
         yield _at_most("batch_mates", apart(alone, test.rows[pair[0]].nll or 0.0), close)
-        moved = _with_moved_labels(first)
-        if moved.labels != first.labels:  # running text has them everywhere
+        change: float | None = None
+        for moved in _with_moved_labels(first):
             change = apart(alone, self._alone(prompt, moved))
+            if change > close:
+                break
+        if change is not None:
             yield Check(name="moved_labels", number=change, verdict=_verdict(change > close, "fault"))
         if posterior is not None:
             saved = load_posterior(posterior).final
@@ -214,15 +217,21 @@ def _same(one: Prompt, other: Prompt) -> bool:
     )
 
 
-def _with_moved_labels(row: Row) -> Row:
-    """The row with as many labels at its beginning, right behind its first token, which never is one.
+def _with_moved_labels(row: Row) -> Iterator[Row]:
+    """The row with as many labels at its beginning, behind its first token or its second.
 
     No prompt makes the beginning of a text as likely as an answer. The token in front of an answer and the
     one that ends it are both certain once a prompt is trained: labels moved by one token may change nothing.
     What follows them stays: a host that does not look at labels is found by the same loss of the same tokens.
+
+    One row in a thousand of a model that knows nothing has the same loss at two places by chance, hence two
+    of them. Running text has labels everywhere but at its first token, and none can be moved.
     """
     length, count = len(row.labels), sum(row.labels)
-    return replace(row, labels=[1 <= i <= count for i in range(length)], scored=[False] * length)
+    for start in (1, 2):
+        labels = [start <= i < start + count for i in range(length)]
+        if start + count <= length and labels != row.labels:
+            yield replace(row, labels=labels, scored=[False] * length)
 
 
 def _continued(row: Row, tokens: Sequence[int]) -> Row:
