@@ -44,7 +44,7 @@ from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.statistics.store import stored, token_classes
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 from softprior.training.threads import limit_threads
 
 WORDS = [

@@ -123,7 +123,8 @@ def examples(options: argparse.Namespace) -> dict[str, Any]:
     from softprior.seeding import numpy_generator
     from softprior.tasks import TASKS
     from softprior.tasks.batching import evaluation_batches, training_batches
-    from softprior.tasks.prepare import PreparedSplit, prepare
+    from softprior.tasks.prepare import prepare
+    from softprior.tasks.prepared import PreparedSplit
 
     model = ModelSpec(id=options.model, device="cpu")
     tokenizer, fingerprint = load_tokenizer(model)

@@ -18,8 +18,8 @@ from softprior.results.storage import results_folder
 
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
+    from softprior.activations.merging import Summary
     from softprior.activations.plan import RunPlan
-    from softprior.activations.run import Summary
 
 STOPPED = "stopped before anything was read"
 STOPPING = (

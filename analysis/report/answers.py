@@ -13,7 +13,8 @@ from softprior.library.model import Model
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.base import Task
-from softprior.tasks.prepare import PreparedSplit, prepared_here
+from softprior.tasks.prepare import prepared_here
+from softprior.tasks.prepared import PreparedSplit
 
 LETTERS = 4_000_000
 """Most letters of all answers together: with maps and curves a page of 500 trials stays below 15 MB."""

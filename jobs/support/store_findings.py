@@ -21,8 +21,8 @@ from softprior.training.threads import limit_threads
 
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
+    from softprior.activations.merging import Summary
     from softprior.activations.plan import RunPlan
-    from softprior.activations.run import Summary
 
 
 def tell_findings(console: Console, plan: RunPlan, folder: RunFolder) -> Findings:

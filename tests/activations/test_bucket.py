@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from jobs.activations import FINISHED, main
 from softprior.activations import state
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import finish, kept
 from softprior.activations.plan import plan_activations
-from softprior.activations.run import _finish, kept
 from softprior.errors import UserError
 from softprior.results import lease
 from softprior.results.storage import location
@@ -40,12 +40,12 @@ def test_a_worker_that_died_has_its_shards_in_the_bucket(
     assert not any(outcome.error for outcome in outcomes)
     # One has the vocabulary and a shard of the task; the other has what was missing.
     assert sorted(len(p.shards) for p in folder.partials("arithmetic")) == [1, len(plan.shards) - 2]
-    summary = _finish(plan, folder, {})
+    summary = finish(plan, folder, {})
     assert json.loads(folder.summary.read_text()) == json.loads(json.dumps(summary))
     assert not folder.parts.exists()
 
     read(worker(plan, here), plan, *every)
-    _finish(plan, here, {})
+    finish(plan, here, {})
     copied = RunFolder(tmp_path / "copied")
     folder.store.download(copied.store)
     assert_same_store(here, copied)

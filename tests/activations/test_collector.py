@@ -16,7 +16,7 @@ from softprior.models.packing import ATTENTION
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.sequences import random_span
 from softprior.tasks.parts import ANSWER, PARTS, TEMPLATE
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 from softprior.testing.families import FAMILIES, random_model
 
 EXACT, FAST = 1e-10, 2e-5

@@ -34,7 +34,7 @@ from softprior.models.packing import ATTENTION
 from softprior.seeding import torch_generator
 from softprior.statistics.points import Points
 from softprior.statistics.store import load_tables
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 from softprior.testing.families import random_model
 from tests.activations.stores import (
     ANSWER,

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from softprior.activations.describe import describe
 from softprior.activations.findings.prompts import prompt_states_of
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import finish
 from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.prompts import PROMPT
-from softprior.activations.run import _finish
 from softprior.activations.spec import ActivationsSpec, PromptSpec
 from softprior.assets.models import known_model, resolve_model
 from softprior.errors import UserError
@@ -62,7 +62,7 @@ def run(folder: Path, **changes: object) -> RunFolder:
     made = RunFolder(folder / "run")
     outcomes = read(worker(plan, made), plan, *range(len(plan.shards)))
     assert not any(outcome.error for outcome in outcomes), outcomes
-    _finish(plan, made, {})
+    finish(plan, made, {})
     return made
 
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import finish
 from softprior.activations.plan import plan_activations
-from softprior.activations.run import _finish
 from tests.activations.test_worker import assert_same_store, read, spec, worker
 from tests.ray_nodes import Nodes
 
@@ -41,5 +41,5 @@ def test_the_job_outlives_one_of_its_nodes(tmp_path: Path) -> None:
     plan = plan_activations(run)
     undisturbed = RunFolder(tmp_path / "undisturbed")
     read(worker(plan, undisturbed), plan, *range(len(plan.shards)))
-    _finish(plan, undisturbed, {})
+    finish(plan, undisturbed, {})
     assert_same_store(undisturbed, folder)

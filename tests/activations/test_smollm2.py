@@ -12,7 +12,7 @@ from softprior.activations.texts import batches
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.statistics.spectrum import participation_of
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 DOCS = Path(__file__).parents[2] / "docs"
 

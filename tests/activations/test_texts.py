@@ -24,7 +24,7 @@ from softprior.models.load import load_tokenizer
 from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.language import Language
 from softprior.tasks.parts import PARTS
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 DOCUMENTS = [
     "One line of text.",

@@ -18,9 +18,10 @@ from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import finish, kept
 from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan, plan_activations
-from softprior.activations.run import _finish, _full_disk_told, _missing, kept
+from softprior.activations.run import _full_disk_told, _missing
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import TaskTexts
 from softprior.activations.worker import Worker
@@ -97,7 +98,7 @@ def undisturbed(plan, tmp_path_factory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("undisturbed"))
     outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
     assert not any(outcome.error for outcome in outcomes)
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     return folder
 
 
@@ -134,7 +135,7 @@ def test_two_workers_in_any_order_make_the_same_store(plan, undisturbed, tmp_pat
     assert last >= 3
     read(second, plan, last, 1)
     read(first, plan, *[number for number in range(last, -1, -1) if number not in (last, 1)])
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
 
 
@@ -152,7 +153,7 @@ def test_documents_in_files_of_any_kind_are_the_same_to_two_workers(tmp_path):
     outcomes = read(first, plan, *range(0, len(plan.shards), 2))
     outcomes += read(second, plan, *range(1, len(plan.shards), 2))
     assert not any(outcome.error for outcome in outcomes)
-    for name, found in _finish(plan, folder, {})["tasks"].items():
+    for name, found in finish(plan, folder, {})["tasks"].items():
         if name != "vocabulary":
             skipped = 2 * (name == "rows")
             assert (found["texts"], found["documents"], found["skipped"]) == (60, 60, skipped), name
@@ -175,7 +176,7 @@ def test_a_shard_on_disk_is_never_counted_again(plan, undisturbed, tmp_path):
     again = worker(plan, folder)
     outcomes = read(again, plan, *range(len(plan.shards)))
     assert not any(outcome.error for outcome in outcomes)
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
 
 
@@ -191,7 +192,7 @@ def test_shards_that_two_workers_have_count_once(plan, undisturbed, tmp_path):
     assert missing == [plan.shards[0].name, *(shard.name for shard in plan.shards[4:])]
     assert len(folder.partials("arithmetic")) == 1
     read(worker(plan, folder), plan, 0, *range(4, len(plan.shards)))
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
 
 
@@ -206,7 +207,7 @@ def test_a_full_disk_loses_nothing(plan, undisturbed, tmp_path):
     assert {path: path.read_bytes() for path in folder.parts.glob("*.safetensors")} == before
     assert not list(folder.parts.glob("*.part"))
     read(one, plan, *range(len(plan.shards)))
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
 
 
@@ -235,10 +236,10 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_store_and_the_sums(plan, 
         pytest.raises(UserError, match=sentence),
         _full_disk_told(plan, folder),
     ):
-        _finish(plan, folder, {})
+        finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
     shutil.rmtree(folder.store)
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["activations.json", "store"]
 
@@ -249,7 +250,7 @@ def test_a_task_of_which_nothing_is_left_is_told(tmp_path, plan):
     # The task that is told is the one that failed, though another's name begins with its own.
     failed = {"arithmetic-b-00000": "another", **{shard.name: "why" for shard in plan.shards[1:]}}
     with pytest.raises(UserError, match="nothing of arithmetic could be read: why"):
-        _finish(plan, folder, failed)
+        finish(plan, folder, failed)
 
 
 def damaged_table(path):
@@ -268,7 +269,7 @@ def test_a_task_of_which_nothing_could_be_read_costs_the_others_nothing(tmp_path
     outcomes = read(worker(both, folder), both, *range(len(both.shards)))
     failed = {outcome.shard: outcome.error for outcome in outcomes if outcome.error}
     assert list(failed) == ["rows-00000"]
-    summary = _finish(both, folder, failed)
+    summary = finish(both, folder, failed)
     assert list(summary["tasks"]) == [VOCABULARY, "arithmetic"]
     assert summary["failed"] == failed
     assert list(stored(folder.store)) == ["arithmetic", VOCABULARY]
@@ -281,7 +282,7 @@ def test_a_prior_of_fewer_tokens_than_dimensions_shrinks_and_says_so(tmp_path):
     small = plan_activations(spec(tasks=[], files=files))
     folder = RunFolder(tmp_path / "run")
     read(worker(small, folder), small, 0, 1)
-    _finish(small, folder, {})
+    finish(small, folder, {})
     moments = load_statistics(folder.store, "few", "resid.3", "all", None).moments
     assert 1 < moments.count < 128
     loaded = load_local(ModelSpec(id="tiny"))
@@ -311,7 +312,7 @@ def test_a_shard_that_fails_leaves_nothing_and_is_told(plan, undisturbed, tmp_pa
     assert calls.count(plan.shards[2].name) == 2  # it was tried again
     monkeypatch.undo()
     read(one, plan, *range(len(plan.shards)))
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
 
 
@@ -331,7 +332,7 @@ def test_a_prompt_in_front_changes_what_is_seen(plan, undisturbed, tmp_path):
     with pytest.raises(UserError, match="prompt changed after the run was planned"):
         worker(prompted, folder, prompt="other")
     read(worker(prompted, folder), prompted, *range(len(prompted.shards)))
-    _finish(prompted, folder, {})
+    finish(prompted, folder, {})
     bare, steered = (
         [
             load_statistics(f.store, "arithmetic", site, "all+sinks", None).moments
@@ -382,7 +383,7 @@ def test_an_encoder_decoder_has_sites_of_both_stacks(tmp_path):
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
     assert not any(outcome.error for outcome in outcomes), outcomes
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
     sites = stored(folder.store)["arithmetic"]
     assert sites[0] == "encoder.resid.0"
     assert sites[-1] == "decoder.final"

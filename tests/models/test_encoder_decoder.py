@@ -21,7 +21,8 @@ from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.encoder_decoder import PLACE, EncoderDecoderLM
-from softprior.models.load import load_local, verify_padding
+from softprior.models.load import load_local
+from softprior.models.verification import verify_padding
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior

@@ -24,10 +24,11 @@ from transformers import (
 
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
-from softprior.models import load
-from softprior.models.load import load_local, verify_once, verify_packing
+from softprior.models import verification
+from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.models.verification import verify_once, verify_packing
 from softprior.prompt import Place
 from softprior.testing.families import FAMILIES, random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
@@ -121,7 +122,7 @@ class Checks:
         self.network = random_model("llama", ATTENTION)
         self.host = LocalLM(self.network, "weights")
         self.count = 0
-        monkeypatch.setattr(load, "verify_packing", self._verify)
+        monkeypatch.setattr(verification, "verify_packing", self._verify)
 
     def _verify(self, *_: object) -> None:
         self.count += 1
@@ -144,8 +145,8 @@ def test_a_model_that_has_passed_its_checks_is_checked_again_if_anything_else_is
     of: Any
     for at, (of, name, value) in enumerate(
         (
-            (load, "SOURCES", "other"),
-            (load, "version", other),
+            (verification, "SOURCES", "other"),
+            (verification, "version", other),
             (torch, "__version__", "other"),
             (torch.backends.cpu, "get_cpu_capability", other),
         ),

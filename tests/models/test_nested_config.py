@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, Gemma3Config, SiglipVisionConfig
 
-from softprior.models.load import verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.models.verification import verify_packing
 from softprior.prompt import Place
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import example_batch, example_prompts

@@ -19,7 +19,8 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record
 from softprior.tasks import TASKS
-from softprior.tasks.prepare import PreparedSplit, prepare
+from softprior.tasks.prepare import prepare
+from softprior.tasks.prepared import PreparedSplit
 from softprior.training.also import Others
 from softprior.training.attended import even
 from softprior.training.opening import require_input

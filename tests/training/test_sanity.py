@@ -24,7 +24,8 @@ from softprior.studies.components import Components
 from softprior.studies.estimate import trial_cost
 from softprior.studies.plan import plan_study
 from softprior.tasks import TASKS, Task
-from softprior.tasks.prepare import Prepared, PreparedSplit, prepare
+from softprior.tasks.prepare import prepare
+from softprior.tasks.prepared import Prepared, PreparedSplit
 from softprior.training.evaluation import Evaluation, Evaluator
 from softprior.training.sanity import TOKENS, Sanity, of_numbers
 from tests.builders import SUMS, run, tiny, trial

@@ -18,7 +18,7 @@ from softprior.models.protocol import Where
 from softprior.prompt import Batch, Row, collate
 from softprior.statistics.keyed_sample import hash_keys
 from softprior.tasks.parts import ANSWER, PARTS, TEMPLATE
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 LAST, MEAN, SINKS = "last", "mean", "sinks"
 """Token classes beside the parts: a text's last token, its mean over tokens, and sinks and massive tokens."""

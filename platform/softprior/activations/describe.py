@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import TaskSummary, kept
 from softprior.activations.plan import RunPlan
-from softprior.activations.run import TaskSummary, kept
 from softprior.inputs.labels import by_number, counted
 from softprior.training.threads import CORE_FLOPS
 

@@ -12,7 +12,7 @@ from softprior.activations.collector import Collector
 from softprior.activations.sequences import Sequences
 from softprior.activations.texts import batches, key_of, shuffled
 from softprior.models.protocol import SiteStatistic, Where
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 
 class TextPass(NamedTuple):

@@ -25,7 +25,7 @@ from softprior.results.posteriors import load_posterior
 from softprior.statistics.keyed_sample import hash_keys
 from softprior.statistics.units import VOCABULARY
 from softprior.tasks.parts import PARTS
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 if TYPE_CHECKING:
     from softprior.models.load import Loaded

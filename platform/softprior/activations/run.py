@@ -6,26 +6,21 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import NamedTuple, TypedDict
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import Summary, chosen, finish, kept
 from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan
-from softprior.activations.state import Partial, merged_site
-from softprior.activations.store import write_site
 from softprior.activations.texts import Shard
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.results.files import write_json
 from softprior.results.lease import locked
-from softprior.results.provenance import code
-from softprior.results.storage import RemotePath, local_copy, remove_folder, replaced_folder
-from softprior.statistics.store import site_order
-from softprior.training.environment import versions
+from softprior.results.storage import remove_folder
 
 ROUNDS = 3
 """How often shards that were lost with their worker are given out again."""
@@ -41,51 +36,6 @@ class Reached(NamedTuple):
 
     tokens: int
     shards: int
-
-
-class _Total(TypedDict):
-    texts: int
-    tokens: int
-    documents: int
-    skipped: int
-
-
-class TaskSummary(_Total):
-    """What was read of one task.
-
-    Attributes:
-        seconds: time spent on it, of all workers.
-        sites: in the model's order.
-        malformed: why the first rows were left out.
-        lost: what is wrong with damaged files.
-    """
-
-    seconds: float
-    sites: list[str]
-    malformed: list[str]
-    lost: list[str]
-
-
-class Summary(TypedDict):
-    """The summary of a run, `summary.json`.
-
-    Attributes:
-        key, spec, identity: of the plan.
-        tasks: what was read of each task.
-        failed: shards that could not be read, and why.
-        missing_tokens: tokens of these, about.
-        versions, commit, sources: of the code that made it.
-    """
-
-    key: str
-    spec: dict[str, object]
-    identity: dict[str, str]
-    tasks: dict[str, TaskSummary]
-    failed: dict[str, str]
-    missing_tokens: int
-    versions: dict[str, str]
-    commit: str | None
-    sources: str | None
 
 
 Report = Callable[[Reached], None]
@@ -126,7 +76,7 @@ def run_activations(
             shard.name: f"{shard.place}: {failed.get(shard.name, lost)}" for shard in _missing(plan, folder)
         }
         with _full_disk_told(plan, folder):
-            return _finish(plan, folder, failed)
+            return finish(plan, folder, failed)
 
 
 LOST = "its worker died"
@@ -141,8 +91,8 @@ def _full_disk_told(plan: RunPlan, folder: RunFolder) -> Iterator[None]:
 
 
 def _unwritable(plan: RunPlan, folder: RunFolder, problem: str) -> UserError:
-    kept = len(plan.shards) - len(_missing(plan, folder))
-    shards = f"{kept} of {counted(len(plan.shards), 'shard')} {by_number(kept, 'is', 'are')} kept"
+    done = len(plan.shards) - len(_missing(plan, folder))
+    shards = f"{done} of {counted(len(plan.shards), 'shard')} {by_number(done, 'is', 'are')} kept"
     return UserError(
         f"{folder.root} cannot be written ({problem}); {shards}, so free some space and run the command again"
     )
@@ -162,31 +112,9 @@ def _claim(folder: RunFolder, plan: RunPlan) -> None:
     write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
 
 
-def kept(plan: RunPlan, folder: RunFolder) -> dict[str, int]:
-    """The shards that are on disk before a run has finished, and how many tokens each has."""
-    partials = (partial for task in plan.groups for partial in folder.partials(task))
-    return {name: facts["tokens"] for partial in partials for name, facts in partial.shards.items()}
-
-
 def _missing(plan: RunPlan, folder: RunFolder) -> list[Shard]:
-    covered = {name for task in plan.groups for partial in _chosen(folder, task) for name in partial.shards}
+    covered = {name for task in plan.groups for partial in chosen(folder, task) for name in partial.shards}
     return [shard for shard in plan.shards if shard.name not in covered]
-
-
-def _chosen(folder: RunFolder, task: str) -> list[Partial]:
-    """Partial states of a task of which no two have a shard in common.
-
-    Two can only if a worker was thought dead and was not; the larger one then counts.
-    """
-    taken: set[str] = set()
-    chosen = []
-    for partial in sorted(folder.partials(task), key=lambda p: (-len(p.shards), p.path.name)):
-        if taken.isdisjoint(partial.shards):
-            taken |= set(partial.shards)
-            chosen.append(partial)
-        else:
-            partial.path.unlink()
-    return chosen
 
 
 def _read(
@@ -300,66 +228,3 @@ def _watching(plan: RunPlan, folder: RunFolder, report: Report) -> Iterator[None
     finally:
         ended.set()
         thread.join()
-
-
-def _finish(plan: RunPlan, folder: RunFolder, failed: dict[str, str]) -> Summary:
-    """Merges the workers' sums into the store, writes the summary, and clears what is not needed again.
-
-    A task of which nothing could be read has no part in the store, and costs the others nothing.
-
-    Raises:
-        UserError: no task could be read.
-    """
-    with replaced_folder(folder.store) as store:
-        tasks = _merge(plan, folder, store, failed)
-        if isinstance(folder.summary, RemotePath):  # where files are replaced one by one
-            folder.summary.unlink(missing_ok=True)
-    made = code()
-    summary: Summary = {
-        "key": plan.key,
-        "spec": plan.spec.model_dump(mode="json"),
-        "identity": plan.identity,
-        "tasks": tasks,
-        "failed": failed,
-        "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
-        "versions": versions(),
-        "commit": made["commit"],
-        "sources": made["sources"],
-    }
-    write_json(folder.summary, summary)
-    if not failed:
-        remove_folder(folder.parts)
-    return summary
-
-
-def _merge(plan: RunPlan, folder: RunFolder, store: Path, failed: dict[str, str]) -> dict[str, TaskSummary]:
-    """Writes the store; returns what was read of each task."""
-    tasks: dict[str, TaskSummary] = {}
-    none: dict[str, str] = {}
-    for task, groups in plan.groups.items():
-        partials = _chosen(folder, task)
-        shards = {name: facts for partial in partials for name, facts in partial.shards.items()}
-        total = _Total(
-            texts=sum(s["texts"] for s in shards.values()),
-            tokens=sum(s["tokens"] for s in shards.values()),
-            documents=sum(s["documents"] for s in shards.values()),
-            skipped=sum(s["skipped"] for s in shards.values()),
-        )
-        if not total["tokens"]:
-            own = (shard.name for shard in plan.shards if shard.source == task)
-            none[task] = next((failed[name] for name in own if name in failed), "no text")
-            continue
-        sites = sorted({site for partial in partials for site in partial.sites}, key=site_order)
-        with ExitStack() as copies:
-            here = [Partial(copies.enter_context(local_copy(partial.path))) for partial in partials]
-            for site in sites:
-                state = merged_site(here, site)
-                write_site(store, task, site, state, groups, total["documents"], plan.identity)
-        reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
-        lost = [reason for name in sorted(shards) for reason in shards[name].get("lost", [])]
-        seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
-        tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10], "lost": lost}
-    if tasks.keys().isdisjoint(plan.tasks):
-        task = plan.tasks[-1]
-        raise UserError(f"nothing of {task} could be read: {none[task]}")
-    return tasks

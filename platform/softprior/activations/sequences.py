@@ -15,7 +15,7 @@ from softprior.models.protocol import Where
 from softprior.seeding import derive
 from softprior.statistics.sequences import random_span, row_statistics
 from softprior.tasks.parts import ANSWER, TEMPLATE
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 SPANS = 8
 """Random spans of a text that its answer is compared with: one alone has as much noise as the answer."""

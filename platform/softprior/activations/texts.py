@@ -23,7 +23,8 @@ from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.notes import data_notes
 from softprior.tasks.parts import ANSWER, TEMPLATE
-from softprior.tasks.prepare import PreparedSplit, Text, prepare
+from softprior.tasks.prepare import prepare
+from softprior.tasks.prepared import PreparedSplit, Text
 from softprior.training.corrections import TokenizerFacts
 
 MOST_GROUPS = 16

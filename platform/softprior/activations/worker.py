@@ -24,7 +24,7 @@ from softprior.errors import UserError
 from softprior.results.files import write_json
 from softprior.results.storage import local_copy, location
 from softprior.statistics.units import PROMPTS, VOCABULARY
-from softprior.tasks.prepare import Text
+from softprior.tasks.prepared import Text
 
 ATTEMPTS = 2
 """How often a worker tries a shard that fails."""

@@ -26,7 +26,8 @@ from softprior.prompt import Batch, Place, Prompt, Row, collate
 from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import answer_row
-from softprior.tasks.prepare import Prepared, prepare
+from softprior.tasks.prepare import prepare
+from softprior.tasks.prepared import Prepared
 from softprior.training.source import vocabulary
 from softprior.training.starts import start_at
 

@@ -25,10 +25,11 @@ from softprior.models import deepspeed_private
 from softprior.models.crossing import on_cpu
 from softprior.models.deepspeed_private import is_whole
 from softprior.models.lengths import Part, crossing
-from softprior.models.load import not_finite, read_network, verify_packing
+from softprior.models.load import read_network
 from softprior.models.local import LocalLM
 from softprior.models.protocol import ModelInfo, Where
 from softprior.models.rank_group import Call, Member, Reply, bounded, put, take
+from softprior.models.verification import not_finite, verify_packing
 from softprior.prompt import Batch, Prompt
 
 

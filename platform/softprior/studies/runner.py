@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.errors import UserError
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_record
 from softprior.results.storage import RemotePath
@@ -89,25 +89,16 @@ def run_trials(
 
         from softprior.studies.ray_private import trials_without_environment
         from softprior.studies.tune_events import Events
-        from softprior.studies.turns import Turns
 
         trainable = run_trial if shared is None else tune.with_parameters(run_trial, shared=shared)
-        space = {
-            "model": model.canonical(),
-            "folder": str(folder.root),
-            "cpus": trial_threads(resources, placement),
-            "patience": resources.patience,
-            "code": [list(code) for code in in_use()],
-        }
+        space = _space(model, folder, resources, placement)
         at_a_time = concurrent(resources, placement)
         turns: Turns | None = None
         if search is None:
             space["trial"] = tune.grid_search([trial.canonical() for trial in starts_first(trials)])
             if shared is None and not elsewhere():
                 places = room(cluster.nodes, resources, placement)
-                places = min(places, at_a_time or places)
-                os.environ[PENDING] = str(places)
-                turns = Turns(places)
+                turns = _turns(min(places, at_a_time or places))
         events = Events(folder, observers, RETRIES, resources.patience)
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_resources(resources, placement)),
@@ -130,6 +121,27 @@ def run_trials(
             tuner.fit()
         if events.unwritten is not None:
             raise events.unwritten
+
+
+def _space(
+    model: ModelSpec, folder: StudyFolder, resources: ResourcesSpec, placement: PlacementSpec
+) -> dict[str, Any]:
+    """What every worker is told, as Tune hands it on; the trial itself is added to it."""
+    return {
+        "model": model.canonical(),
+        "folder": str(folder.root),
+        "cpus": trial_threads(resources, placement),
+        "patience": resources.patience,
+        "code": [list(code) for code in in_use()],
+    }
+
+
+def _turns(places: int) -> Turns:
+    """A scheduler for trials on this machine; Tune is told to know of as many waiting ones as can run."""
+    from softprior.studies.turns import Turns
+
+    os.environ[PENDING] = str(places)
+    return Turns(places)
 
 
 def forget_failures(trials: Iterable[TrialSpec], folder: StudyFolder) -> None:

@@ -30,7 +30,8 @@ from softprior.inputs.validation import validate
 from softprior.prompt import Row, collate
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example, Split, Splits, Task
 from softprior.tasks.choice_rows import choice_columns
-from softprior.tasks.prepare import Prepared, prepare
+from softprior.tasks.prepare import prepare
+from softprior.tasks.prepared import Prepared
 from softprior.testing.elsewhere import answered, as_json, from_json, is_found
 
 COUNTS = ("train_examples", "validation_examples", "test_examples", "max_new_tokens")

@@ -16,7 +16,7 @@ from softprior.results.records import Prediction, Score
 from softprior.tasks.base import Task
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.choosing import Options
-from softprior.tasks.prepare import PreparedSplit
+from softprior.tasks.prepared import PreparedSplit
 from softprior.training.failure import require_finite
 from softprior.training.row_losses import RowLosses, row_losses
 from softprior.training.untrained import Untrained

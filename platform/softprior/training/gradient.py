@@ -14,7 +14,7 @@ from softprior.models.protocol import FrozenLM
 from softprior.prompt import Place, collate
 from softprior.results.posteriors import Vectors
 from softprior.tasks.batching import batch_size
-from softprior.tasks.prepare import PreparedSplit
+from softprior.tasks.prepared import PreparedSplit
 
 
 class Gradient(NamedTuple):

@@ -10,7 +10,7 @@ from softprior.methods import Method
 from softprior.models.anchor import misplaced
 from softprior.prompt import Shape
 from softprior.tasks import TASKS, Task
-from softprior.tasks.prepare import PreparedSplit
+from softprior.tasks.prepared import PreparedSplit
 
 
 def check_opening(

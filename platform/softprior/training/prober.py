@@ -21,7 +21,7 @@ from softprior.results.provenance import SOURCES
 from softprior.seeding import torch_generator
 from softprior.statistics.geometry import nearest
 from softprior.tasks.batching import evaluation_batches
-from softprior.tasks.prepare import PreparedSplit
+from softprior.tasks.prepared import PreparedSplit
 from softprior.training.attended import attended
 from softprior.training.checkpoint import TrialState
 from softprior.training.evaluation import Evaluator

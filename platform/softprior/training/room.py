@@ -9,7 +9,7 @@ from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.models.protocol import ModelInfo
 from softprior.tasks import Task
-from softprior.tasks.prepare import Prepared, PreparedSplit
+from softprior.tasks.prepared import Prepared, PreparedSplit
 
 
 def require_room(

@@ -27,7 +27,7 @@ from softprior.results.storage import Location
 from softprior.tasks import Task
 from softprior.tasks.base import Example
 from softprior.tasks.batching import evaluation_batches
-from softprior.tasks.prepare import Prepared, PreparedSplit
+from softprior.tasks.prepared import Prepared, PreparedSplit
 from softprior.training.evaluation import Evaluation, Evaluator
 
 TOKENS = 4

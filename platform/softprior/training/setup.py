@@ -11,7 +11,8 @@ from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Shape
 from softprior.tasks import TASKS, Task
-from softprior.tasks.prepare import Prepared, prepare
+from softprior.tasks.prepare import prepare
+from softprior.tasks.prepared import Prepared
 from softprior.training.also import Others
 from softprior.training.evaluation import Evaluator
 from softprior.training.opening import require_input, require_opening

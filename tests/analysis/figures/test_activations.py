@@ -33,8 +33,8 @@ from softprior.activations.findings.ratios import separation_of, step_ratio
 from softprior.activations.findings.record import Findings
 from softprior.activations.findings.summary import findings
 from softprior.activations.folder import RunFolder
+from softprior.activations.merging import finish
 from softprior.activations.plan import plan_activations
-from softprior.activations.run import _finish
 from softprior.statistics.store import load_statistics, load_tables
 from softprior.tasks.parts import PARTS
 from tests.activations.stores import (
@@ -365,7 +365,7 @@ def test_an_encoder_decoder_has_findings_and_figures_of_both_stacks(tmp_path, dr
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
     assert not any("failed" in outcome for outcome in outcomes), outcomes
-    _finish(plan, folder, {})
+    finish(plan, folder, {})
 
     found = findings(folder.store)
     paths = draw_activations(folder.store, found, tmp_path / "figures", quiet)
