@@ -14,7 +14,7 @@ from jobs.slurm.allocation import Allocation
 from jobs.slurm.node import free_ports
 from jobs.slurm.progress import results_of, saved
 from jobs.slurm.requeueing import requeue
-from jobs.slurm.supervising import KILLED, LIMIT, STOPPED, Signals, held
+from jobs.slurm.supervising import KILLED, LIMIT, STOPPED, Signals, running_nodes
 from jobs.slurm.waiting import seconds
 from jobs.support.exits import FINISHED, status_of
 from jobs.support.stopping import SUBMITTED
@@ -65,7 +65,7 @@ def _main(options: argparse.Namespace, signals: Signals) -> int:
     wait = f"--wait={options.wait}"
     _say(f"starting Ray (nodes: {allocation.nodes}, CPUs of each: {allocation.cpus})")
     step = _step(allocation, "jobs.slurm.node", address, wait, f"--machine={socket.gethostname()}")
-    with held(step, variables, signals) as nodes:
+    with running_nodes(step, variables, signals) as nodes:
         ready = nodes.run(_here("jobs.slurm.ready", address, str(allocation.nodes), wait))
         if signals.asked is not None:
             return _too_early(signals.asked)

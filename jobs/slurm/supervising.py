@@ -113,7 +113,7 @@ def _leave(process: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def held(step: list[str], variables: dict[str, str], signals: Signals) -> Iterator[Nodes]:
+def running_nodes(step: list[str], variables: dict[str, str], signals: Signals) -> Iterator[Nodes]:
     """The nodes, for as long as the context lasts."""
     nodes = Nodes(step, variables, signals)
     try:

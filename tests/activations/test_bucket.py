@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from jobs.activations import FINISHED, main
 from softprior.activations import state
 from softprior.activations.folder import RunFolder
-from softprior.activations.merging import finish, kept
+from softprior.activations.merging import finish, saved_shards
 from softprior.activations.plan import plan_activations
 from softprior.errors import UserError
 from softprior.results import lease
@@ -35,7 +35,7 @@ def test_a_worker_that_died_has_its_shards_in_the_bucket(
     assert len(plan.shards) > 3
     every = range(len(plan.shards))
     read(one, plan, *every[:2])
-    assert len(kept(plan, folder)) == 2
+    assert len(saved_shards(plan, folder)) == 2
     outcomes = read(other, plan, *every)
     assert not any(outcome.error for outcome in outcomes)
     # One has the vocabulary and a shard of the task; the other has what was missing.

@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.folder import RunFolder
-from softprior.activations.merging import finish, kept
+from softprior.activations.merging import finish, saved_shards
 from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.run import _full_disk_told, _missing
@@ -273,7 +273,7 @@ def test_a_task_of_which_nothing_could_be_read_costs_the_others_nothing(tmp_path
     assert list(summary["tasks"]) == [VOCABULARY, "arithmetic"]
     assert summary["failed"] == failed
     assert list(stored(folder.store)) == ["arithmetic", VOCABULARY]
-    assert len(kept(both, folder)) == len(both.shards) - 1  # what there is stays, to go on from
+    assert len(saved_shards(both, folder)) == len(both.shards) - 1  # what there is stays, to go on from
 
 
 def test_a_prior_of_fewer_tokens_than_dimensions_shrinks_and_says_so(tmp_path):

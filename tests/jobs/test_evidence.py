@@ -299,7 +299,7 @@ def test_trials_that_go_on_from_kept_checkpoints_are_told(
     assert last.training is not None
     state = TrialState(step=4)
     shorter = last.model_copy(update={"training": last.training.model_copy(update={"steps": 4})})
-    save_checkpoint(continuing.kept(folder, shorter), shorter.id, state, {})
+    save_checkpoint(continuing.kept_checkpoint(folder, shorter), shorter.id, state, {})
 
     def told() -> str:
         console = Console(width=200, record=True, file=io.StringIO())

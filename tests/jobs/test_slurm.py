@@ -435,7 +435,7 @@ from jobs.slurm import supervising
 supervising.LOOK = 0.05
 def run(step, *codes):
     signals = supervising.Signals()
-    with supervising.held(["sh", "-c", step], {}, signals) as nodes:
+    with supervising.running_nodes(["sh", "-c", step], {}, signals) as nodes:
         print([nodes.run(["sh", "-c", code]) for code in codes], signals.asked)
 run("exec cat", "exit 3", "kill -9 $$", "exit 0")
 run("exit 1", "exec sleep 60")

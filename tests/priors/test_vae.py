@@ -14,7 +14,7 @@ from softprior.priors.base import Outline
 from softprior.priors.vae import ACTIVE, FEWEST, Autoencoder, divergence_from_prior
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
-from softprior.statistics.store import SiteStatistics, kept, load_statistics, save_statistics
+from softprior.statistics.store import SiteStatistics, load_statistics, sample_size, save_statistics
 from softprior.testing.priors import TableSource
 
 FACTORS, DIMENSION, NOISE = 2, 20, 0.5
@@ -176,7 +176,7 @@ def test_a_plan_says_how_few_vectors_a_store_keeps(size, keyed, store, tmp_path)
     save_statistics(tmp_path, "few", "resid.0", "table", classes, union, facts={"sample": size})
     for tokens, of in (("all", 1600), ("a", 700)):
         read = len(load_statistics(tmp_path, "few", "resid.0", tokens, "table").sample)
-        assert kept(tmp_path, "few", "resid.0", tokens, "table") == (read, of)
+        assert sample_size(tmp_path, "few", "resid.0", tokens, "table") == (read, of)
         (note,) = prior(tmp_path, task="few", tokens=tokens).outline_notes(outline)
         assert f"on {read:,} of the {of:,} vectors of few {tokens} at resid.0, since the store keeps" in note
         assert "takes up to 20,000" in note

@@ -14,7 +14,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Continued, load_record
 from softprior.training import continuing
-from softprior.training.continuing import kept
+from softprior.training.continuing import kept_checkpoint
 from softprior.training.events import Event, Notice, Step
 from tests.builders import run, trial
 
@@ -61,7 +61,7 @@ def test_the_record_says_where_it_went_on_from(finished: Path) -> None:
 def test_keeping_a_checkpoint_changes_no_id(finished: Path) -> None:
     assert trial(steps=3, warmup=2, keep_checkpoint=True).id == trial(steps=3, warmup=2).id
     assert "keep_checkpoint" not in TrainingSpec(steps=1, batch=1).model_dump()
-    assert kept(StudyFolder(finished), trial(steps=3, warmup=2)).exists()
+    assert kept_checkpoint(StudyFolder(finished), trial(steps=3, warmup=2)).exists()
 
 
 def test_what_a_trial_would_go_on_from_is_found_without_its_tensors(
@@ -70,7 +70,7 @@ def test_what_a_trial_would_go_on_from_is_found_without_its_tensors(
     monkeypatch.setattr(continuing, "load_checkpoint", None)
     folder, short = StudyFolder(finished), trial(steps=3, warmup=2)
     found = continuing.longest(folder, trial(steps=4, warmup=2))
-    assert found == (short.id, 3, kept(folder, short))
+    assert found == (short.id, 3, kept_checkpoint(folder, short))
 
 
 def test_what_other_code_trained_is_not_continued(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

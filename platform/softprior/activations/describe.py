@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from softprior.activations.folder import RunFolder
-from softprior.activations.merging import TaskSummary, kept
+from softprior.activations.merging import TaskSummary, saved_shards
 from softprior.activations.plan import RunPlan
 from softprior.inputs.labels import by_number, counted
 from softprior.training.threads import CORE_FLOPS
@@ -64,7 +64,7 @@ def how_far(plan: RunPlan, folder: RunFolder) -> str:
         return (
             f"stopped; the store {folder.store} is complete; run the same command again for what follows it"
         )
-    done = kept(plan, folder)
+    done = saved_shards(plan, folder)
     tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source in plan.tasks)
     return (
         f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "

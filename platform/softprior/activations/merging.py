@@ -63,7 +63,7 @@ class Summary(TypedDict):
     sources: str | None
 
 
-def kept(plan: RunPlan, folder: RunFolder) -> dict[str, int]:
+def saved_shards(plan: RunPlan, folder: RunFolder) -> dict[str, int]:
     """The shards that are on disk before a run has finished, and how many tokens each has."""
     partials = (partial for task in plan.groups for partial in folder.partials(task))
     return {name: facts["tokens"] for partial in partials for name, facts in partial.shards.items()}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 
 from softprior.activations.folder import RunFolder
-from softprior.activations.merging import Summary, chosen, finish, kept
+from softprior.activations.merging import Summary, chosen, finish, saved_shards
 from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan
 from softprior.activations.texts import Shard
@@ -210,7 +210,7 @@ def _watching(plan: RunPlan, folder: RunFolder, report: Report) -> Iterator[None
     """Adds up what was read before, what the workers of this session report, and what is on disk."""
     for path in folder.beats():
         path.unlink()
-    earlier = kept(plan, folder)
+    earlier = saved_shards(plan, folder)
     before = sum(shard.tokens + shard.shuffled for shard in plan.shards if shard.name in earlier)
     ended = threading.Event()
 
@@ -219,7 +219,7 @@ def _watching(plan: RunPlan, folder: RunFolder, report: Report) -> Iterator[None
             # A bucket may be away for a moment, and a worker writes its note anew.
             with suppress(UserError, OSError, ValueError, KeyError):
                 tokens = sum(json.loads(path.read_text())["tokens"] for path in folder.beats())
-                report(Reached(before + tokens, len(kept(plan, folder))))
+                report(Reached(before + tokens, len(saved_shards(plan, folder))))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()

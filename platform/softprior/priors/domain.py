@@ -27,11 +27,11 @@ from softprior.statistics.reference import Reference
 from softprior.statistics.store import (
     RUN_PLAN,
     RUN_SUMMARY,
-    Kept,
+    SampleSize,
     SiteStatistics,
     find_statistics,
-    kept,
     load_statistics,
+    sample_size,
     statistics_width,
 )
 from softprior.statistics.units import VOCABULARY
@@ -138,12 +138,12 @@ class Domain(Spec):
             return f"{self.statistics} {self.task} {self.tokens} {self.site or site_of(place)}"
         return f"{self.part} {'embeddings' if place.kind == 'residual' else place.name}"
 
-    def kept_vectors(self, outline: Outline) -> Kept | None:
+    def kept_vectors(self, outline: Outline) -> SampleSize | None:
         """How many vectors its store keeps, of how many tokens; None for the vocabulary."""
         if self.statistics is None or self.task is None:
             return None
         site = self.site or site_of(outline.place)
-        return kept(self._store(self.task), self.task, site, self.tokens, outline.model)
+        return sample_size(self._store(self.task), self.task, site, self.tokens, outline.model)
 
     def _store(self, task: str) -> Path:
         """The folder of the statistics; for a bucket a local copy of this task's and the vocabulary's."""

@@ -288,14 +288,14 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
         raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
 
 
-class Kept(NamedTuple):
+class SampleSize(NamedTuple):
     """How many vectors a store keeps, and of how many tokens."""
 
     sample: int
     tokens: int
 
 
-def kept(folder: Path, task: str, site: str, tokens: str, model: str | None) -> Kept:
+def sample_size(folder: Path, task: str, site: str, tokens: str, model: str | None) -> SampleSize:
     """The size of the sample that `load_statistics` would read, from the file's header alone.
 
     Raises:
@@ -312,8 +312,8 @@ def kept(folder: Path, task: str, site: str, tokens: str, model: str | None) -> 
         raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
     total = sum(int(header["classes"][name]["tokens"]) for name in classes)
     if len(classes) == 1 or any(f"{name}/facts/key" not in names for name in classes):
-        return Kept(sum(sizes), total)
-    return Kept(min(sum(sizes), int(header.get("sample", max(sizes)))), total)
+        return SampleSize(sum(sizes), total)
+    return SampleSize(min(sum(sizes), int(header.get("sample", max(sizes)))), total)
 
 
 def stored(folder: Path) -> dict[str, list[str]]:

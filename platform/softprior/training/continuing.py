@@ -17,13 +17,13 @@ OTHER_CODE = "starts from scratch: the {step}-step trial it could have continued
 """What is said where a checkpoint was kept and is not used."""
 
 
-def kept(folder: StudyFolder, spec: TrialSpec) -> Location:
+def kept_checkpoint(folder: StudyFolder, spec: TrialSpec) -> Location:
     """Where the last checkpoint of a trial stays, if it is to be kept."""
     assert spec.training is not None
     return folder.kept(_of_steps(spec, 1).id, spec.training.steps)
 
 
-class Kept(NamedTuple):
+class KeptCheckpoint(NamedTuple):
     """The kept checkpoint of a trial's last step."""
 
     trial: str
@@ -42,7 +42,7 @@ def earlier(folder: StudyFolder, spec: TrialSpec) -> tuple[TrialState, dict[str,
     return loaded
 
 
-def longest(folder: StudyFolder, spec: TrialSpec) -> Kept | str | None:
+def longest(folder: StudyFolder, spec: TrialSpec) -> KeptCheckpoint | str | None:
     """The end of the longest trial of fewer steps whose last checkpoint was kept, found by headers alone.
 
     Returns:
@@ -60,7 +60,7 @@ def longest(folder: StudyFolder, spec: TrialSpec) -> Kept | str | None:
         if header is None or header.step != step:
             continue
         if set(header.sources) <= {SOURCES}:
-            return Kept(trial, step, path)
+            return KeptCheckpoint(trial, step, path)
         said = said or OTHER_CODE.format(step=step)
     return said
 

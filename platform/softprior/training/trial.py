@@ -14,7 +14,7 @@ from softprior.results.sanity import Check
 from softprior.training import outcome
 from softprior.training.also import other_tasks
 from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
-from softprior.training.continuing import earlier, kept
+from softprior.training.continuing import earlier, kept_checkpoint
 from softprior.training.cost import forget_peaks
 from softprior.training.evaluation import Evaluation
 from softprior.training.events import Notice, Phase, Report, Step, Validation
@@ -147,7 +147,7 @@ class Trial:
     def _checkpoint(self, optimizer: PromptOptimizer) -> None:
         state, training, spec = self.state, optimizer.training, self.setup.spec
         if training.keep_checkpoint and state.step == training.steps:
-            save_checkpoint(kept(self.folder, spec), spec.id, state, optimizer.state())
+            save_checkpoint(kept_checkpoint(self.folder, spec), spec.id, state, optimizer.state())
         if state.step % training.checkpoint == 0 or state.step == training.steps:
             save_checkpoint(self.folder.checkpoint(spec.id), spec.id, state, optimizer.state())
 
