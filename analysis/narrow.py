@@ -1,4 +1,4 @@
-"""Tables that fit a window: names wrap, numbers do not, and what does not fit beside goes below."""
+"""Tables that fit a window: names wrap, numbers do not, and columns that do not fit go below."""
 
 from __future__ import annotations
 

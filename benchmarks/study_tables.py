@@ -1,4 +1,4 @@
-"""Verdicts and tables of published studies: python -m benchmarks.study_tables makes them anew.
+"""Verdicts and tables of published studies: python -m benchmarks.study_tables renews them.
 
 `docs/studies/NAME/verdicts.md` is what the rules of today say about the study's records (`published`); that
 of a study without records stays as it is. In docs/findings.md, between `<!-- study: NAME -->` and `<!-- end

@@ -1,4 +1,4 @@
-"""All figures of a study that what it leaves suffices for."""
+"""All figures of a study for which its results suffice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A single trial: where the prompt started, how it went, where it ended."""
+"""A single trial: where its prompt started, how training went, and where it ended."""
 
 from __future__ import annotations
 

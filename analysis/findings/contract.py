@@ -1,4 +1,4 @@
-"""What every claim keeps to: `check_claim(JUDGED)` raises an AssertionError that says which it does not."""
+"""The contract of claims: `check_claim(JUDGED)` raises an AssertionError that names the broken rule."""
 
 from __future__ import annotations
 

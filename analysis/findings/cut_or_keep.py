@@ -1,4 +1,4 @@
-"""It makes no difference whether token-level vectors are cut after block 0 or kept."""
+"""The claim that it makes no difference whether token-level vectors are cut after block 0 or kept."""
 
 from __future__ import annotations
 

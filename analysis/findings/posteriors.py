@@ -1,4 +1,4 @@
-"""Posteriors of a study's trials, read when they are needed."""
+"""Posteriors of a study's trials, read when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies with known truth: records and posteriors as trials leave them, with numbers drawn as one says.
+"""Studies with known truth: records and posteriors as trials leave them, with simulated numbers.
 
 For the contract suite of claims and for the proof of their rules; nothing is trained.
 """

@@ -1,4 +1,4 @@
-"""Numbers over all tasks of a study, of each prior: as Agarwal et al. (2021) define them for few runs.
+"""Numbers per prior over all tasks of a study, as Agarwal et al. (2021) define them for few runs.
 
 Scores are [seed, task]. Their intervals are in `jackknife`.
 """

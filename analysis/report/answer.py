@@ -1,4 +1,4 @@
-"""The answer in three sentences: what came out, how sure that is, and whether the trials are sound."""
+"""The answer in three sentences: the result, how certain it is, and whether the trials are sound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why seeds differ, as the report has it: the prior's draw, the data's order, and rounding."""
+"""Why seeds differ, for the report: the prior's draw, the data's order, and rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back into Slurm's queue, unless somebody has cancelled the job meanwhile."""
+"""Puts a job back into Slurm's queue, unless somebody has cancelled the job meanwhile."""
 
 from __future__ import annotations
 

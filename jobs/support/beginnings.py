@@ -1,4 +1,4 @@
-"""What a study or a search prints before it runs: what will run, what that can show, and what is there."""
+"""What a study or a search prints before it runs: what will run, what that can show, what is finished."""
 
 from __future__ import annotations
 

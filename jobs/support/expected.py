@@ -1,4 +1,4 @@
-"""What a plan's trials will leave, with invented numbers: so that claims can be asked what they will test."""
+"""What a plan's trials will leave, with invented numbers, so that claims can say what they will test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where people look at a study that has ended: its report, and MLflow's page that compares its trials."""
+"""Where to look at a study that has ended: its report, and MLflow's page that compares its trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts for inference servers: texts with a prompt in front as files, and what a server answers to them."""
+"""Prompts for inference servers: files of texts with a prompt in front, and what a server answers to them."""
 
 from __future__ import annotations
 

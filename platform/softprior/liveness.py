@@ -1,4 +1,4 @@
-"""Signs of life of this process, for whoever watches that it does not hang."""
+"""Signs of life of this process, for a watchdog that ends it when it hangs."""
 
 from __future__ import annotations
 

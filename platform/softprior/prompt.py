@@ -1,4 +1,4 @@
-"""Places, prompts and batches: the values that cross the seam between a trial and a frozen model."""
+"""Places, prompts and batches: the values that a trial and a frozen model exchange."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(cache: Path) -> None:
     ensure("earlier", lambda path: path.write_text("kept") and None)
     tensors = {"a": torch.zeros(10_000)}
     for build in (lambda path: path.write_bytes(bytes(10_000)), lambda path: save_file(tensors, path)):
-        with disk_of(5000), pytest.raises(UserError, match=f"the cache folder {cache} cannot take more"):
+        with disk_of(5000), pytest.raises(UserError, match=f"the cache folder {cache} is full"):
             ensure("thing", build)
         assert sorted(path.name for path in cache.iterdir()) == ["earlier", "locks"]
     assert ensure("thing", lambda path: save_file(tensors, path)).exists()

@@ -119,8 +119,8 @@ def test_a_text_is_written_as_the_task_of_the_prompt_writes_it(tmp_path: Path) -
     for spec, said in (
         ({"task": chats}, "for chats of the task elsewhere, which is not installed here"),
         ({"task": arithmetic}, "bad.safetensors is for a task that cannot be made here: .*sums"),
-        ({"task": 3}, "bad.safetensors does not say in an intelligible form"),
-        ([1], "bad.safetensors does not say in an intelligible form"),
+        ({"task": 3}, "bad.safetensors does not say in a readable form"),
+        ([1], "bad.safetensors does not say in a readable form"),
     ):
         file = tmp_path / "bad.safetensors"
         file.unlink(missing_ok=True)

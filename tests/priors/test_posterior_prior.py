@@ -135,7 +135,7 @@ def damaged(folder: Path) -> Path:
 
 REFUSED = {
     other_model: r"a\.safetensors was trained on another model \(0123456789ab instead of table\); "
-    "its vectors mean nothing in this one",
+    "give a posterior of this one, as vectors mean nothing in another",
     other_count: r"a\.safetensors contains 5 vectors of 4 dimensions at decoder\.0\.residual\.keep, but this "
     "trial has 6 of 4; use as many tokens",
     other_width: r"a\.safetensors contains 6 vectors of 3 dimensions at .*, but this trial has 6 of 4; .*",

@@ -75,11 +75,11 @@ def test_a_study_keeps_its_labels_and_a_trial_has_none(tmp_path: Path) -> None:
         ),
         (
             {"priors": [{"fitted": {}, "label": "vae"}]},
-            "priors[0].label = 'vae' is what priors themselves are called; choose another label",
+            "priors[0].label = 'vae' is the name of one of the priors; choose another label",
         ),
         (
             {"regularisers": [{"spread": {}, "label": "none"}]},
-            "regularisers[0].label = 'none' is what regularisers themselves are called",
+            "regularisers[0].label = 'none' is the name of one of the regularisers",
         ),
         ({"priors": [{"fitted": {}, "label": "a b"}]}, "priors[0].label = 'a b': must be 1 to 20 letters"),
         (

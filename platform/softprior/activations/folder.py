@@ -1,4 +1,4 @@
-"""The results folder of an activations run: what is where."""
+"""The results folder of an activations run: where each file is."""
 
 from __future__ import annotations
 

@@ -144,5 +144,5 @@ def _merge(plan: RunPlan, folder: RunFolder, store: Path, failed: dict[str, str]
         tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10], "lost": lost}
     if tasks.keys().isdisjoint(plan.tasks):
         task = plan.tasks[-1]
-        raise UserError(f"nothing of {task} could be read: {none[task]}")
+        raise UserError(f"nothing of {task} could be read: {none[task]}; correct its data or leave it out")
     return tasks

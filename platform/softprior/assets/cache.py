@@ -81,7 +81,7 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
             if full is None:
                 raise
             raise UserError(
-                f"the cache folder {cache_root()} cannot take more ({full}); free some space, or set "
+                f"the cache folder {cache_root()} is full ({full}); free some space, or set "
                 f"{VARIABLE} to a folder on another disk"
             ) from None
         finally:

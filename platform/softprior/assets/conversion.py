@@ -1,4 +1,4 @@
-"""Converts GGUF files to folders of safetensors: slow once, memory-mapped ever after."""
+"""Converts GGUF files to folders of safetensors: slow once, memory-mapped from then on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress of a download: a bar on a terminal, elsewhere a line for every tenth."""
+"""The progress of a download: a bar on a terminal, elsewhere a line for each tenth of it."""
 
 from __future__ import annotations
 

@@ -213,7 +213,9 @@ def _tensors(folder: Path, names: set[str]) -> tuple[dict[str, Tensor], str]:
         content = path.read_bytes()
         tensors = load(content)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file: {error}") from None
+        raise UserError(
+            f"{path} is damaged or not a safetensors file: {error}; save the adapter again"
+        ) from None
     if set(tensors) != names:
         listed = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise UserError(

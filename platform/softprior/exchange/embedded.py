@@ -1,4 +1,4 @@
-"""Texts with a soft prompt in front as files, one per text."""
+"""Files of texts with a soft prompt in front, one file per text."""
 
 from __future__ import annotations
 
@@ -77,4 +77,6 @@ def load_embedded(path: Path) -> Embedded:
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; write it with the command `embed`") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a file of prompt embeddings: {error}") from None
+        raise UserError(
+            f"{path} is damaged or not a file of prompt embeddings: {error}; write it again with `embed`"
+        ) from None

@@ -59,7 +59,8 @@ def embed_texts(
         )
     if vectors.shape[1] != info.hidden:
         raise UserError(
-            f"{posterior} has vectors of {vectors.shape[1]} numbers, but the model needs {info.hidden}"
+            f"{posterior} has vectors of {vectors.shape[1]} numbers, but the model needs {info.hidden}; give "
+            "the model that they were trained for"
         )
     made = []
     for text in texts:
@@ -100,7 +101,7 @@ def _entry_of(header: Mapping[str, Any], posterior: Location) -> Entry | None:
         return None if entry is None else Entry.model_validate(entry)
     except (AttributeError, ValidationError):
         raise UserError(
-            f"{posterior} does not say in an intelligible form which task its prompt is for; take the file "
+            f"{posterior} does not say in a readable form which task its prompt is for; take the file "
             "from its study again"
         ) from None
 

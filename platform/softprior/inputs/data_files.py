@@ -1,4 +1,4 @@
-"""Users' data files: text, JSON lines and Parquet, packed or not, and what cannot be read in them.
+"""Users' data files: text, JSON lines and Parquet, compressed or not, and what cannot be read in them.
 
 Everything that reads documents or questions from files opens them here, so that every task and job treats
 byte-order marks, odd rows and damaged archives the same way. A line ends with \\n or \\r\\n; a carriage
@@ -231,7 +231,7 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
+        raise UserError(f"{path} is damaged or not a Parquet file: {error}; write it again") from None
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:

@@ -1,4 +1,4 @@
-"""Which Python sources there are below a folder, as one hash: for code whose version does not tell."""
+"""Which Python sources there are below a folder, as one hash: for code whose version does not identify it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users pass to a model, checked: a mistake is one sentence and never a number."""
+"""Checks what users pass to a model: a mistake gives one sentence, never a number."""
 
 from __future__ import annotations
 

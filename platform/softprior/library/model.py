@@ -133,7 +133,9 @@ class Model:
         self._require_fits(vectors, batch)
         labels = float((batch.weights * batch.labels.sum(1)).sum())
         if labels <= 0:
-            raise UserError("the mean is over labels, and this batch has none with a weight above 0")
+            raise UserError(
+                "the mean is over labels, and this batch has none with a weight above 0; give it one"
+            )
         weighted = batch.weighted(batch.weights / labels)
         grad = torch.is_grad_enabled() and any(v.requires_grad for v in vectors.values())
         whole = (self.host, weighted, grad, tuple(vectors))

@@ -1,4 +1,4 @@
-"""Reads the files of a study's folder; one that is damaged costs a sentence, not the others."""
+"""Reads the files of a study's folder; a damaged one gives a sentence, and the others are still read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and labels of entries of studies whose study.json does not have them: from before it did."""
+"""Names and labels of entries for older studies, whose study.json does not have them."""
 
 from __future__ import annotations
 

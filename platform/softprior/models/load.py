@@ -119,7 +119,10 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
             "softprior cannot run it; choose a decoder-only attention model"
         ) from None
     except (ValueError, OSError, ImportError, SafetensorError) as error:
-        raise UserError(f"model {model.id} cannot be loaded from {resolved.folder}: {line(error)}") from None
+        raise UserError(
+            f"model {model.id} cannot be loaded from {resolved.folder}: {line(error)}; save it again with "
+            "save_pretrained, or choose another model"
+        ) from None
     require_complete(found, f"the model in {resolved.folder}")
     return network
 

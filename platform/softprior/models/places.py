@@ -37,7 +37,8 @@ class Places:
             return
         if len(prefix) < len(prompt):
             raise UserError(
-                "this host takes residual vectors or prefix keys and values, not both in one prompt"
+                "this host takes residual vectors or prefix keys and values, not both in one prompt; leave "
+                "one kind out"
             )
         alone = next((place for place in prompt if partner(place) not in prompt), None)
         if alone is not None:

@@ -1,4 +1,4 @@
-"""Around a cluster but not in it: the paper's exclusion prior, and one with a radius of the data's."""
+"""Around a cluster but not in it: the paper's exclusion prior, and a shell at a chosen radius of the data."""
 
 from __future__ import annotations
 

@@ -26,7 +26,10 @@ class Instruction(Prior):
     def fit(self, source: PriorSource) -> Distribution:
         vectors = source.text(self.text)
         if len(vectors) == 0:
-            raise UserError(f"the prior instruction needs a text with at least one token, not '{self.text}'")
+            raise UserError(
+                f"the prior instruction needs a text with at least one token, not '{self.text}'; "
+                "write another"
+            )
         return _Instruction(vectors)
 
 

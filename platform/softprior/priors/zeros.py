@@ -1,4 +1,4 @@
-"""All vectors zero: no information at all, and PEFT's start of a prefix."""
+"""All vectors zero: no information at all, and what PEFT starts a prefix from."""
 
 from __future__ import annotations
 

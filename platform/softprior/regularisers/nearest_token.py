@@ -1,4 +1,4 @@
-"""Each vector pulled to the real token it is nearest to: prompts that can be read."""
+"""Pulls each vector to the real token that is nearest to it: prompts that can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors kept within the norms of real ones."""
+"""Keeps vectors within the norms of real ones."""
 
 from __future__ import annotations
 

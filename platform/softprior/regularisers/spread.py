@@ -1,4 +1,4 @@
-"""Vectors of one place pushed apart."""
+"""Pushes the vectors of one place apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back to where the prompt came from: minus the prior's log-density."""
+"""Pulls a prompt back to its prior: minus the prior's log-density."""
 
 from __future__ import annotations
 

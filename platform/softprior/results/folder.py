@@ -1,4 +1,4 @@
-"""The results folder of a study: what stands where."""
+"""The results folder of a study: where each file is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is of no use in a study's folder once its command has ended."""
+"""Removes what is of no use in a study's folder once its command has ended."""
 
 from __future__ import annotations
 

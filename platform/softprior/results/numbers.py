@@ -1,4 +1,4 @@
-"""Values made of numbers that were found: frozen, with declared fields, and the same once read from JSON."""
+"""Values made of numbers: frozen, with declared fields, and unchanged by a round trip through JSON."""
 
 from __future__ import annotations
 

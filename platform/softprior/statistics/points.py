@@ -1,4 +1,4 @@
-"""Tokens of two or more tasks at one site, and tokens at like positions.
+"""Tokens of two or more tasks at one site, and tokens at similar positions.
 
 Two tasks whose texts differ in length differ in position too, which a model writes into its activations;
 `matched` takes that away.

@@ -227,7 +227,7 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
             header = _header(file.metadata(), path, model)
             found = [_read(file, path, name, header) for name in _classes(header, path, tokens)]
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+        raise _damaged(path, error) from None
     size = int(header.get("sample", max(len(one.sample) for one in found)))
     whole = reduce(lambda a, b: a.merge(b, size), found)
     return replace(whole, documents=min(whole.documents, int(header.get("documents", whole.documents))))
@@ -253,7 +253,7 @@ def load_tables(folder: Path, task: str, site: str) -> Tables:
                 for start in ("//sequences/", "//paths/")
             ]
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+        raise _damaged(path, error) from None
     return Tables(groups, *rest)
 
 
@@ -269,7 +269,7 @@ def token_classes(folder: Path, task: str, site: str) -> dict[str, int]:
             classes = _header(file.metadata(), path, None)["classes"]
             return {name: int(counts["tokens"]) for name, counts in classes.items()}
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+        raise _damaged(path, error) from None
 
 
 def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str | None) -> int:
@@ -285,7 +285,11 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
             first = _classes(_header(file.metadata(), path, model), path, tokens)[0]
             return math.prod(file.get_slice(f"{first}/mean").get_shape())
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged or not a statistics file: {error}; make the statistics again")
 
 
 class SampleSize(NamedTuple):
@@ -309,7 +313,7 @@ def sample_size(folder: Path, task: str, site: str, tokens: str, model: str | No
             classes = _classes(header, path, tokens)
             sizes = [file.get_slice(f"{name}/sample").get_shape()[0] for name in classes]
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+        raise _damaged(path, error) from None
     total = sum(int(header["classes"][name]["tokens"]) for name in classes)
     if len(classes) == 1 or any(f"{name}/facts/key" not in names for name in classes):
         return SampleSize(sum(sizes), total)

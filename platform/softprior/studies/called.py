@@ -43,7 +43,7 @@ def called(table: Table[Any], given: Iterable[Given], where: str) -> Mapping[str
             continue
         text, at = table.entry(component).canonical(), f"{where}: {key}.label = '{entry.label}'"
         if entry.label in table or entry.label == "none":
-            raise UserError(f"{at} is what {table.axis} themselves are called; choose another label")
+            raise UserError(f"{at} is the name of one of the {table.axis}; choose another label")
         before, same = first.setdefault(entry.label, (key, text))
         if same != text:
             raise UserError(f"{at} is also the label of {before}; give each entry a label of its own")

@@ -234,7 +234,7 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         ray.shutdown()  # ends what has started
         raise UserError(
             f"Ray did not start on this machine within its {ray_private.PATIENCE} seconds, perhaps because "
-            "much else runs here; run the command again when there is less"
+            "the machine is busy; run the command again when it is less busy"
         ) from None
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = alive if address == LOCAL else _at_largest(alive)
@@ -307,7 +307,7 @@ def _short_folder() -> dict[str, str]:
             f"{LONGEST}; set it to a shorter one, such as /tmp"
         )
     long = own is None and len(tempfile.gettempdir()) > LONGEST
-    return {ray_private.TEMPORARY: f"/tmp/ray-{os.getuid()}"} if long else {}  # noqa: S108  a folder of one's own
+    return {ray_private.TEMPORARY: f"/tmp/ray-{os.getuid()}"} if long else {}  # noqa: S108  the user's own folder
 
 
 def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""A run of a study and its observers."""
+"""What a run of a study tells its observers, and how they are closed."""
 
 from __future__ import annotations
 

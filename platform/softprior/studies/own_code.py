@@ -90,7 +90,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
             exec(compile(code.text, code.name, "exec"), module.__dict__)  # noqa: S102  the user asks for it
         except (Exception, SystemExit) as error:  # a script that ends itself would end the command with it
             del sys.modules[module.__name__]
-            raise UserError(f"--code {code.name} fails: {_reason(error, code.name)}") from error
+            raise UserError(f"--code {code.name} fails: {_reason(error, code.name)}; correct it") from error
     module = sys.modules[module.__name__]
     values = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
     own = [kind for kind in values if kind.__module__ == module.__name__]

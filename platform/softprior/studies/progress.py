@@ -1,4 +1,4 @@
-"""Progress for people: bars on a terminal, a line now and then in a log."""
+"""Progress for people: bars on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file of a user's own code imports: only what is installed, since nothing else is in a trial's id."""
+"""What a user's own code file may import: only what is installed, since nothing else is in a trial's id."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def choice_columns(task: Task, example: Example, tokenizer: Tokenizer) -> Choice
     if len({tuple(own) for own in tokens}) < len(tokens):
         raise AlikeError(
             f"two of the choices {', '.join(map(repr, example.choices))[:80]} have the same tokens; "
-            "remove the row, or write one of them otherwise"
+            "remove the row, or write one of them differently"
         )
     try:
         alone = _rows(task, example._replace(input=task.without_input(example)), tokenizer)

@@ -1,4 +1,4 @@
-"""Classification and multiple choice on rows of one's own, by the likelihood of each choice."""
+"""Classification and multiple choice on your own rows, by the likelihood of each choice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TYPICAL = 4
 
 
 class Choices(OwnData):
-    """Rows of one's own of which one of several choices is right; the likeliest choice is the answer.
+    """Your own rows, with several choices of which one is right; the likeliest choice is the answer.
 
     The right choice is trained on, with the end-of-sequence token; how likely a choice is does not count it.
 

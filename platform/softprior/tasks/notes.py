@@ -1,4 +1,4 @@
-"""What is said of a task's data: what is left out, what is made up, what cannot be answered."""
+"""Notes on a task's data: what is left out, what is made up, what cannot be answered."""
 
 from __future__ import annotations
 

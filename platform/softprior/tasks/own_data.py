@@ -1,4 +1,4 @@
-"""What tasks on rows of one's own share: reading them, dividing them, and what is wrong with them."""
+"""What tasks on a user's own rows share: reading them, dividing them, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Answers(NamedTuple):
 
 
 class OwnData(Answered):
-    """A task on rows of one's own: JSON lines, CSV, Parquet, or a data set of the Hugging Face hub.
+    """A task on a user's own rows: JSON lines, CSV, Parquet, or a data set of the Hugging Face hub.
 
     Attributes:
         data: a file, or `hub:OWNER/NAME`, whose rows are divided; or a mapping with one for each split.
@@ -65,7 +65,7 @@ class OwnData(Answered):
     group: Text | None = None
     context: Text | None = None
     id: Text | None = None
-    instruction: Text = "Answer."  # type: ignore[misc]  # one's own task, so its text is a parameter
+    instruction: Text = "Answer."  # type: ignore[misc]  # the user's task, so its text is a parameter
     length: Annotated[int, Field(ge=16)] = 384
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Where rows of one's own come from: a file, a data set of the Hugging Face hub, or one for each split."""
+"""Where a user's own rows come from: a file, a data set of the Hugging Face hub, or one for each split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divides rows of one's own so that no split has anything of another: no group, no input, no context."""
+"""Divides a user's own rows so that no two splits share a group, an input or a context."""
 
 from __future__ import annotations
 

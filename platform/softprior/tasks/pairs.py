@@ -1,4 +1,4 @@
-"""Inputs and answers of one's own, from JSON lines, CSV, Parquet or the Hugging Face hub."""
+"""A user's own inputs and answers, from JSON lines, CSV, Parquet or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softprior.tasks.templates import Row, Template, cells, columns, filled, onl
 
 
 class Pairs(OwnData):
-    """Rows of one's own with an input and its answer, which is generated and scored.
+    """Your own rows, with an input and its answer, which is generated and scored.
 
     Attributes:
         answer: the column of the answer, or a text with columns in braces. A list in a column has all

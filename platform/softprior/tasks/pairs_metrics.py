@@ -1,4 +1,4 @@
-"""Metrics of answers to rows of one's own, by name."""
+"""Metrics of answers to a user's own rows, by name."""
 
 from __future__ import annotations
 

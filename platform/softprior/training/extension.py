@@ -1,4 +1,4 @@
-"""What a finished trial catches up on without being trained again: other tasks, and probes of its prompt."""
+"""What is measured on a finished trial without training it again: other tasks, and probes of its prompt."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 CORE_FLOPS = 80e9
-"""Operations per second of one CPU core, from 300 positions/s of SmolLM2-135M on two; slow cores have half."""
+"""Operations per second of one CPU core, from 300 positions/s of SmolLM2-135M on two; slow ones have half."""
 
 
 def thread_environment(cpus: int) -> dict[str, str]:

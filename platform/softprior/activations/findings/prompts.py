@@ -1,6 +1,6 @@
 """Followed prompts at one site: how many vectors stand there, and how large they are beside a text's tokens.
 
-They are not data: no other finding reads them and no claim is judged on them.
+These vectors are not data: no other finding reads them and no claim is judged on them.
 """
 
 from __future__ import annotations

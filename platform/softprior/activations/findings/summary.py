@@ -1,4 +1,4 @@
-"""Computes everything a store says, of all tasks, sites and pairs, with corrected p-values and in sentences.
+"""Computes everything a store says about tasks, sites and pairs, with corrected p-values and in sentences.
 
 Nothing is observed again and nothing is drawn here. Only a model's residual sites are read: keys and
 values are there for priors, and the claims (`claims`) are about the residual stream.
