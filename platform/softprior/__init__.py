@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from softprior.errors import UserError
     from softprior.inputs.specs import ModelSpec, StudySpec, TrialSpec
-    from softprior.library.model import Model, Neighbour, States, load_model
+    from softprior.library.model import Model, Neighbour, load_model
     from softprior.library.results import Results
+    from softprior.library.states import States
     from softprior.library.studies import load_study, plan, run, use_code
     from softprior.methods import METHODS, Method
     from softprior.priors import PRIORS, Distribution, Prior
@@ -30,7 +31,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "softprior.errors": ("UserError",),
     "softprior.training.events": ("Failed", "Notice", "Observer", "Phase", "Step", "Validation"),
-    "softprior.library.model": ("Model", "Neighbour", "States", "load_model"),
+    "softprior.library.model": ("Model", "Neighbour", "load_model"),
+    "softprior.library.states": ("States",),
     "softprior.library.results": ("Results",),
     "softprior.library.studies": ("load_study", "plan", "run", "use_code"),
     "softprior.methods": ("METHODS", "Method"),

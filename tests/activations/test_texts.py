@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, LlamaConfig
 
+from softprior.activations.file_texts import FileTexts
 from softprior.activations.plan import plan_activations
 from softprior.activations.spec import ActivationsSpec, FilesSpec
-from softprior.activations.texts import FileTexts, TaskTexts, batches
+from softprior.activations.task_texts import TaskTexts
+from softprior.activations.texts import batches
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_tokenizer

@@ -23,7 +23,7 @@ from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.run import _full_disk_told, _missing
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.texts import TaskTexts
+from softprior.activations.task_texts import TaskTexts
 from softprior.activations.worker import Worker
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec

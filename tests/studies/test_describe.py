@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from jobs.support.beginnings import FEW
-from softprior.activations.texts import TaskTexts
+from softprior.activations.task_texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
 from softprior.inputs.study_files import load_grid

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from softprior.activations.prompts import check_fits, check_prompts, identities, read_posterior
+from softprior.activations.shards import Shard, Source
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.texts import Shard, Source, sources
+from softprior.activations.texts import sources
 from softprior.assets import fingerprints
 from softprior.assets.architecture import Config, architecture
 from softprior.assets.models import KnownModel, known_model, resolve_model

@@ -12,9 +12,10 @@ from softprior.activations.collector import Collector, Medians, Sinks, base_site
 from softprior.activations.passes import Router, followed, passes
 from softprior.activations.prompts import follow, followed_prompts
 from softprior.activations.sequences import Sequences
+from softprior.activations.shards import Reading, Shard
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import ShardFacts, TaskState
-from softprior.activations.texts import Reading, Shard, batches
+from softprior.activations.texts import batches
 from softprior.assets.named import here
 from softprior.assets.tokens import require_rows, vocabulary_ids
 from softprior.errors import UserError, suggestion

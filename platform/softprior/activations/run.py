@@ -15,7 +15,7 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.merging import Summary, chosen, finish, saved_shards
 from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan
-from softprior.activations.texts import Shard
+from softprior.activations.shards import Shard
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.results.files import write_json

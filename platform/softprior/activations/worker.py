@@ -15,9 +15,10 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
 from softprior.activations.prompts import identities
 from softprior.activations.reader import Reader
+from softprior.activations.shards import Shard, Source
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, TaskState
-from softprior.activations.texts import Shard, Source, sources
+from softprior.activations.texts import sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
 from softprior.errors import UserError

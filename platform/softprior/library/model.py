@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from softprior.assets.tokens import asked, opened, vocabulary_ids
@@ -17,10 +16,12 @@ from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.library import arguments
 from softprior.library.arguments import PromptLike
+from softprior.library.differentiable import Loss
+from softprior.library.states import KeptStates, States
 from softprior.methods import METHODS
 from softprior.models.anchor import misplaced, require_begins, stands_behind
 from softprior.models.load import Loaded, load_local
-from softprior.models.protocol import FrozenLM, ModelInfo, Where
+from softprior.models.protocol import ModelInfo
 from softprior.priors import PRIORS, Prior, assignment
 from softprior.prompt import Batch, Place, Prompt, Row, collate
 from softprior.statistics import geometry
@@ -47,22 +48,6 @@ class Neighbour(NamedTuple):
     text: str
     id: int
     distance: float
-
-
-class States(NamedTuple):
-    """The states of real text tokens at a site.
-
-    Attributes:
-        vectors: float32, one row per token.
-        rows: row of the batch.
-        positions: position in the row's text, from 0.
-        tokens: token id.
-    """
-
-    vectors: Float[Tensor, "N H"]
-    rows: Int[Tensor, "N"]
-    positions: Int[Tensor, "N"]
-    tokens: Int[Tensor, "N"]
 
 
 class Model:
@@ -139,7 +124,7 @@ class Model:
         weighted = batch.weighted(batch.weights / labels)
         grad = torch.is_grad_enabled() and any(v.requires_grad for v in vectors.values())
         whole = (self.host, weighted, grad, tuple(vectors))
-        found: Tensor = _Loss.apply(*whole, *vectors.values())  # type: ignore[no-untyped-call]
+        found: Tensor = Loss.apply(*whole, *vectors.values())  # type: ignore[no-untyped-call]
         return found
 
     def logits(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, "N V"]:
@@ -220,7 +205,7 @@ class Model:
         vectors = self._prompt(prompt)
         sites = arguments.words(sites, "sites")
         self._require_fits(vectors, batch)
-        kept = self.host.observe(vectors, batch, list(sites), _Kept())
+        kept = self.host.observe(vectors, batch, list(sites), KeptStates())
         return {site: kept.states(site) for site in sites}
 
     def prompt_states(
@@ -277,49 +262,6 @@ class Model:
     def _unlabelled(self, name: str, tokens: list[int]) -> Row:
         nothing = [False] * len(tokens)
         return Row(name, tokens, nothing, nothing)
-
-
-class _Loss(torch.autograd.Function):
-    """The weighted loss of a batch, with the gradient that the host has computed beside it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, host: FrozenLM, batch: Batch, grad: bool, places: tuple[Place, ...], *vectors: Tensor
-    ) -> Tensor:
-        losses = host.loss(dict(zip(places, vectors, strict=True)), batch, grad=grad)
-        if grad:
-            assert losses.gradient is not None
-            gradients = [losses.gradient[place].to(v) for place, v in zip(places, vectors, strict=True)]
-            ctx.save_for_backward(*gradients)
-        total = (losses.nll.double() * batch.weights.to(losses.nll.device).double()).sum()
-        found: Tensor = total.float()
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # as it is under create_graph alone
-            raise UserError(
-                "the gradient of a frozen model's loss cannot be differentiated again; leave out "
-                "create_graph=True, or take second derivatives by finite differences"
-            )
-        return (None, None, None, None, *(slope.to(gradient) * gradient for gradient in ctx.saved_tensors))
-
-
-class _Kept:
-    """A statistic that keeps every state it is given."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, list[tuple[Tensor, Where]]] = defaultdict(list)
-
-    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
-        self._parts[site].append((states.cpu(), Where(*(part.cpu() for part in where))))
-
-    def states(self, site: str) -> States:
-        """Those of a site by row and position."""
-        vectors = torch.cat([states for states, _ in self._parts[site]])
-        rows, positions, tokens = (torch.cat(c) for c in zip(*(w for _, w in self._parts[site]), strict=True))
-        order = (rows * (int(positions.max()) + 1) + positions).argsort(stable=True)
-        return States(vectors[order], rows[order], positions[order], tokens[order])
 
 
 def load_model(model: str | ModelSpec, **options: object) -> Model:
