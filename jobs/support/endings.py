@@ -14,6 +14,7 @@ from analysis.tables import failures_table
 from jobs.support.exits import FAILED, FINISHED
 from jobs.support.outcomes import print_comparisons, print_results
 from jobs.support.pages import tell_report, tell_tracking
+from jobs.support.screen import tell
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results
 from softprior.library.sanity import verdicts
@@ -36,9 +37,7 @@ def tell_end(
     """
     summary = results.summary
     status = _study(console, results) if summary is None else _search(console, results, summary)
-    for line in closing_notes(results.ended.values()):
-        if line not in told:
-            console.print(f"note: {line}", soft_wrap=True)
+    tell(console, [f"note: {line}" for line in closing_notes(results.ended.values()) if line not in told])
     if not work.over:  # the tables above list reused trials among new ones
         note = reused_note(work.reused.values(), work.remedy)
         if note is not None:
@@ -97,8 +96,7 @@ def _search(console: Console, results: Results, summary: Summary) -> int:
 def _sanity(console: Console, results: Results) -> bool:
     """Which trials passed their checks, and which did not and why; whether numbers are wrong."""
     found = verdicts(results.ended, results.labels)
-    for line in found.lines:
-        console.print(line, soft_wrap=True)
+    tell(console, found.lines)
     return found.faults
 
 
