@@ -97,7 +97,7 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
     low, high = (known.min(), np.quantile(known, 0.9)) if len(known) else (0.0, 1.0)
     panel.imshow(cell.losses, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
     for row, column in np.ndindex(cell.losses.shape):
-        loss, spread = cell.losses[row, column], cell.spreads[row, column]
+        loss, spread = float(cell.losses[row, column]), float(cell.spreads[row, column])
         if not np.isfinite(loss):
             panel.text(column, row, "none", fontsize=SMALL - 1, ha="center", va="center", color="#777777")
             continue
