@@ -47,6 +47,11 @@ def short_rate(rate: str) -> str:
     return rate.replace(" relative", " rel")
 
 
+def off_axis(losses: Iterable[float]) -> str:
+    """What a caption says of losses without a prompt that would squeeze a panel's points."""
+    return f" Without a prompt the loss is {', '.join(f'{loss:.3g}' for loss in losses)}, off the axis."
+
+
 def prior_keys(looks: Looks, line: bool = False) -> list[Line2D]:
     """A key of priors."""
     return [key(name, look, line) for name, look in looks.items()]
