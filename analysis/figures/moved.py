@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.figures.palette import LINE, Looks
-from analysis.figures.settings import looks_for, off_axis, prior_keys, seeds_text
+from analysis.figures.settings import looks_for, no_prompt, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, limits, logarithmic, page
 from analysis.findings.study import Cell
 from softprior.inputs.labels import counted
@@ -75,11 +75,8 @@ def draw_moved(cells: Sequence[Moved], width: float = PAGE, looks: Looks | None 
         f"{counted(rates, 'rate')}. Reach is how far a constant gradient carries a vector at that rate: a "
         "prompt near its start with a small reach had to stay there."
     )
-    if any(_inside(cell) for cell in cells):
-        caption += " Dotted: no prompt."
     far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
-    if far:
-        caption += off_axis(far)
+    caption += no_prompt(any(_inside(cell) for cell in cells), far)
     looks = looks_for((point.prior for point in every), looks)
     figure, panels = page(len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(looks))
     for panel, cell in zip(panels, cells, strict=True):
