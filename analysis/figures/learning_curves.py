@@ -18,6 +18,9 @@ from analysis.findings.study import Cell
 WIDE = 10.0
 """Highest over lowest mean loss above which the axis is logarithmic."""
 
+BAND, FEW = 0.6, 4
+"""Opacity of all bands of a panel together, of which each of up to so many priors has an equal part."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -81,7 +84,7 @@ def draw_curves(cells: Sequence[Curves], width: float = PAGE, looks: Looks | Non
     )
     for panel, cell in zip(panels, cells, strict=True):
         for curve in cell.curves:
-            _draw(panel, curve, looks[curve.prior])
+            _draw(panel, curve, looks[curve.prior], BAND / max(len(cell.curves), FEW))
         low = min((curve.low.min() for curve in cell.curves), default=1.0)
         high = max((curve.mean.max() for curve in cell.curves), default=1.0)
         if low > 0 and high / low > WIDE:
@@ -92,8 +95,8 @@ def draw_curves(cells: Sequence[Curves], width: float = PAGE, looks: Looks | Non
     return figure
 
 
-def _draw(panel: Axes, curve: Curve, look: Look) -> None:
-    panel.fill_between(curve.steps, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+def _draw(panel: Axes, curve: Curve, look: Look, alpha: float) -> None:
+    panel.fill_between(curve.steps, curve.low, curve.high, color=look.colour, alpha=alpha, linewidth=0)
     often = max(1, len(curve.steps) // 6)
     panel.plot(
         curve.steps,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.palette import LINE, Looks
-from analysis.figures.settings import CHOSEN, looks_for, seeds_text, short_rate
+from analysis.figures.settings import CHOSEN, looks_for, no_prompt, seeds_text, short_rate
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.study import Cell
 from analysis.inference.intervals import over_seeds
@@ -70,17 +70,14 @@ def draw_losses(cells: Sequence[Losses], width: float = PAGE, looks: Looks | Non
     """One panel per cell, one line per prior."""
     every = [prior for cell in cells for prior in cell.priors]
     seeds = seeds_text([seed for seed, _ in prior.losses] for prior in every)
-    caption = (
-        f"Test loss: means over {seeds} (large marks) with 95% intervals (Student's), and single seeds "
-        f"(small). {CHOSEN} The rate is in brackets."
-    )
+    shown = f"means over {seeds} (large marks) with 95% intervals (Student's), and single seeds (small)"
+    if max((len(prior.losses) for prior in every), default=0) < 2:
+        shown = f"{seeds}, so no interval"
+    caption = f"Test loss: {shown}. {CHOSEN} The rate is in brackets."
     if any(len(prior.losses) > 1 and prior.interval.missing for prior in every):
         caption += " Seeds with equal losses have no interval."
     far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
-    if any(cell.nothing is not None and _inside(cell) for cell in cells):
-        caption += " Dotted: no prompt."
-    if far:
-        caption += f" Without a prompt the loss is {', '.join(f'{loss:.3g}' for loss in far)}, off the axis."
+    caption += no_prompt(any(_inside(cell) for cell in cells), far)
     rows = max(len(cell.priors) for cell in cells)
     figure, panels = page(len(cells), caption, width=width, height=0.75 + 0.24 * rows, columns=2)
     looks = looks_for((prior.prior for prior in every), looks)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.figures.palette import LINE, Looks
-from analysis.figures.settings import looks_for, prior_keys, seeds_text
+from analysis.figures.settings import looks_for, no_prompt, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, limits, logarithmic, page
 from analysis.findings.study import Cell
 from softprior.inputs.labels import counted
@@ -75,8 +75,8 @@ def draw_moved(cells: Sequence[Moved], width: float = PAGE, looks: Looks | None 
         f"{counted(rates, 'rate')}. Reach is how far a constant gradient carries a vector at that rate: a "
         "prompt near its start with a small reach had to stay there."
     )
-    if any(cell.nothing is not None for cell in cells):
-        caption += " Dotted: no prompt."
+    far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
+    caption += no_prompt(any(_inside(cell) for cell in cells), far)
     looks = looks_for((point.prior for point in every), looks)
     figure, panels = page(len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(looks))
     for panel, cell in zip(panels, cells, strict=True):
@@ -99,7 +99,7 @@ def draw_moved(cells: Sequence[Moved], width: float = PAGE, looks: Looks | None 
             panel.set_xlim(*limits(x, x))
         if len(y):
             low, high = limits(y, y)
-            if cell.nothing is not None and low < cell.nothing < high + (high - low):
+            if cell.nothing is not None and _inside(cell):
                 high = max(high, cell.nothing + 0.05 * (high - low))
                 panel.axhline(cell.nothing, color=LINE, linestyle=":", linewidth=1, zorder=0)
             panel.set_ylim(low, high)
@@ -107,3 +107,12 @@ def draw_moved(cells: Sequence[Moved], width: float = PAGE, looks: Looks | None 
         panel.set_xlabel("distance moved / reach", fontsize=NORMAL)
         panel.set_ylabel("test loss (nats)", fontsize=NORMAL)
     return figure
+
+
+def _inside(cell: Moved) -> bool:
+    """Whether the loss without a prompt has room beside the others, which it would squeeze."""
+    if cell.nothing is None or not cell.points:
+        return False
+    losses = np.array([point.loss for point in cell.points])
+    low, high = limits(losses, losses)
+    return low < cell.nothing < high + (high - low)

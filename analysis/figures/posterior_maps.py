@@ -16,7 +16,18 @@ from sklearn.manifold import TSNE
 
 from analysis.figures.palette import LINE, MARKERS, TEXT, Look, Looks
 from analysis.figures.settings import CHOSEN, looks_for, short_rate
-from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page, spread_over
+from analysis.figures.style import (
+    NORMAL,
+    PAGE,
+    PANELS,
+    TITLE,
+    fit_window,
+    lowest,
+    page,
+    short_loss,
+    side_by_side,
+    spread_over,
+)
 from analysis.findings.posteriors import posterior_of
 from analysis.findings.study import Cell, Side, Study
 from softprior.inputs.labels import counted
@@ -241,7 +252,7 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
         _caption(found),
         width=width,
         height=2.3,
-        columns=3 if found.rates == "chosen" else min(own, 3),
+        columns=side_by_side(len(found.arrows)) if found.rates == "chosen" else min(own, 3),
         keys=keys,
         title=found.where,
         sharex=True,
@@ -252,7 +263,7 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
     lying = np.concatenate([*found.behind.values(), moving[:0]])
     for panel, arrows in zip(panels, found.arrows, strict=True):
         _draw(panel, arrows, found.behind, looks[arrows.prior], isinstance(found.plane, Components))
-        title = f"{arrows.prior}, {short_rate(arrows.rate)}: loss {arrows.loss:.2f}"
+        title = f"{arrows.prior}, {short_rate(arrows.rate)}: loss {short_loss(arrows.loss)}"
         panel.set_title(title, fontsize=TITLE - 1)
     fit_window(panels[0], lying, moving)
     names = ("t-SNE 1", "t-SNE 2")
@@ -262,7 +273,8 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
         spec = panel.get_subplotspec()
         assert spec is not None
         panel.set_ylabel(names[1] if spec.is_first_col() else "", fontsize=NORMAL)
-        panel.set_xlabel(names[0] if spec.is_last_row() else "", fontsize=NORMAL)
+    for panel in lowest(panels):
+        panel.set_xlabel(names[0], fontsize=NORMAL)
     return figure
 
 

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from analysis.figures.palette import TEXT, Looks
 from analysis.figures.posterior_maps import MEAN, behind_keys, draw_behind, tokens_behind
 from analysis.figures.settings import looks_for, seeds_text
-from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page
+from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, lowest, page, side_by_side
 from analysis.findings.posteriors import posterior_of
 from analysis.findings.study import Cell, Study
 from softprior.inputs.labels import counted
@@ -136,6 +136,7 @@ def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None
         caption,
         width=width,
         height=2.3,
+        columns=side_by_side(len(found.priors)),
         keys=keys,
         title=found.where,
         sharex=True,
@@ -151,10 +152,11 @@ def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None
         panel.set_title(f"{own.prior}: {spread}", fontsize=TITLE - 1)
     moving = np.concatenate([own.points for own in found.priors])
     fit_window(panels[0], np.concatenate([*found.behind.values()]), moving)
+    first, second = found.shares
+    for panel in lowest(panels):
+        panel.set_xlabel(f"PC 1 ({first:.0%} of variance)", fontsize=NORMAL)
     for panel in panels:
         spec = panel.get_subplotspec()
         assert spec is not None
-        first, second = found.shares
-        panel.set_xlabel(f"PC 1 ({first:.0%} of variance)" if spec.is_last_row() else "", fontsize=NORMAL)
         panel.set_ylabel(f"PC 2 ({second:.0%})" if spec.is_first_col() else "", fontsize=NORMAL)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.figures.palette import ORANGE
 from analysis.figures.settings import short_rate
-from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
+from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page, short_loss
 from analysis.findings.study import Cell, Side
 from softprior.inputs.specs import Rate
 
@@ -97,11 +97,11 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
     low, high = (known.min(), np.quantile(known, 0.9)) if len(known) else (0.0, 1.0)
     panel.imshow(cell.losses, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
     for row, column in np.ndindex(cell.losses.shape):
-        loss, spread = cell.losses[row, column], cell.spreads[row, column]
+        loss, spread = float(cell.losses[row, column]), float(cell.spreads[row, column])
         if not np.isfinite(loss):
             panel.text(column, row, "none", fontsize=SMALL - 1, ha="center", va="center", color="#777777")
             continue
-        text = f"{loss:.2f}" + (f"\n± {spread:.2f}" if np.isfinite(spread) else "")
+        text = short_loss(loss) + (f"\n± {short_loss(spread)}" if np.isfinite(spread) else "")
         if cell.seeds[row, column] != most:
             text += f"\nn = {cell.seeds[row, column]}"
         dark = (min(loss, high) - low) / max(high - low, 1e-9) < DARK

@@ -47,6 +47,21 @@ def short_rate(rate: str) -> str:
     return rate.replace(" relative", " rel")
 
 
+def no_prompt(shown: bool, far: Sequence[float]) -> str:
+    """What a caption says of the loss without a prompt.
+
+    Args:
+        shown: whether some panel has a dotted line at it.
+        far: the losses of panels whose points it would squeeze.
+    """
+    losses = ", ".join(f"{loss:.3g}" for loss in far)
+    if shown and far:
+        return f" Dotted: no prompt; off the axis where there is no line ({losses})."
+    if shown:
+        return " Dotted: no prompt."
+    return f" Without a prompt the loss is {losses}, off the axis." if far else ""
+
+
 def prior_keys(looks: Looks, line: bool = False) -> list[Line2D]:
     """A key of priors."""
     return [key(name, look, line) for name, look in looks.items()]

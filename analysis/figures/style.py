@@ -44,6 +44,9 @@ LETTER = 0.575
 SPACING = 1.35
 """Distance of lines over the size of letters."""
 
+BETWEEN = 5
+"""Points above and below each row of panels, so that a title is not read as a name of the axis above it."""
+
 TAIL = 0.05
 """Share of points at each end that may lie outside a panel, if they lie farther out than `FENCE` allows."""
 
@@ -89,7 +92,7 @@ def page(
     engine = figure.get_layout_engine()
     assert engine is not None
     bottom = (below + key) / total
-    engine.set(rect=(0, bottom, 1, 1 - bottom - above / total))  # type: ignore[call-arg]
+    engine.set(rect=(0, bottom, 1, 1 - bottom - above / total), h_pad=BETWEEN / 72)  # type: ignore[call-arg]
     figure.text(
         0.075 / width,
         (below - 2 / 72) / total,
@@ -108,6 +111,8 @@ def page(
         panel.set_axis_off()
     for panel in panels:
         tidy(panel)
+    for panel in panels[:count][-columns:]:
+        panel.tick_params(labelbottom=True)  # in a column that ends one row higher, too
     return figure, panels[:count]
 
 
@@ -136,7 +141,8 @@ def caption_of(figure: Figure) -> str:
 
 def _wrapped(text: str, width: float, size: float) -> list[str]:
     letters = max(20, int(width * 72 / (size * LETTER)))
-    return wrap(text, letters, break_on_hyphens=False)
+    whole = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    return wrap(whole, letters, break_on_hyphens=False)
 
 
 def _key_columns(keys: Sequence[Artist], width: float) -> int:
@@ -236,6 +242,23 @@ def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
         if len(found) >= 3 or (len(found) == 2 and found[1] / found[0] >= 10):
             return found[:: -(-len(found) // most)]
     return [float(f"{low:.2g}"), float(f"{math.sqrt(low * high):.2g}"), float(f"{high:.2g}")]
+
+
+def lowest(panels: Sequence[Axes]) -> list[Axes]:
+    """Of panels in rows, those with none below them, whose axis is named."""
+    spec = panels[0].get_subplotspec()
+    assert spec is not None
+    return list(panels[-spec.get_gridspec().ncols :])
+
+
+def side_by_side(count: int) -> int:
+    """Number of panels in a row, so that none of four stands alone in the second."""
+    return 2 if count == 4 else 3
+
+
+def short_loss(value: float) -> str:
+    """A loss in a panel: two decimals, or two digits where these would be zeros."""
+    return f"{value:.2g}" if 0 < abs(value) < 0.095 else f"{value:.2f}"
 
 
 def tidy(panel: Axes) -> None:

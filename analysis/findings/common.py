@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
@@ -164,6 +164,12 @@ def by_example(
 def by_seed(values: Mapping[int, float]) -> Float[np.ndarray, "S"]:
     """Numbers in the order of their seeds."""
     return np.array([values[seed] for seed in sorted(values)])
+
+
+def slope(at: Sequence[float], values: Sequence[float]) -> float:
+    """Slope of the line of least squares; exactly zero where all values are equal."""
+    # Without the first value taken off, rounding leaves 1e-17, and each seed would be above zero.
+    return float(np.polyfit(at, np.array(values) - values[0], 1)[0])
 
 
 def noise(study: Study, sides: Iterable[Side], number: Number) -> Noise | None:

@@ -16,6 +16,7 @@ from analysis.findings.common import (
     by_seed,
     moved,
     of_twins,
+    slope,
     twin_ids,
     twinned,
     with_twin,
@@ -85,12 +86,9 @@ def _slopes(side: Side, number: Number) -> BySeed | None:
     tables = kinds[kind]
     if len(tables) < 2:
         return None
-    logs = np.log(list(tables))
+    logs = np.log(list(tables)).tolist()
     seeds = set.intersection(*(set(table) for table in tables.values()))
-    values = {
-        seed: float(np.polyfit(logs, [table[seed] for table in tables.values()], 1)[0])
-        for seed in sorted(seeds)
-    }
+    values = {seed: slope(logs, [table[seed] for table in tables.values()]) for seed in sorted(seeds)}
     return BySeed(values, tuple(trial for seed, trial in ids[kind] if seed in seeds))
 
 

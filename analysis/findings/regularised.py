@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from analysis.findings.common import (
     ONE_SEED,
     SEEDS,
@@ -13,6 +11,7 @@ from analysis.findings.common import (
     by_seed,
     moved,
     of_twins,
+    slope,
     twin_ids,
     twinned,
 )
@@ -84,10 +83,7 @@ def _slopes(weights: dict[float, Side], number: Number) -> BySeed:
     """Slopes of a distance by seed."""
     tables = {weight: side.values(number, averaged=True) for weight, side in weights.items()}
     seeds = set.intersection(*(set(table) for table in tables.values()))
-    values = {
-        seed: float(np.polyfit(list(tables), [table[seed] for table in tables.values()], 1)[0])
-        for seed in sorted(seeds)
-    }
+    values = {seed: slope(list(tables), [table[seed] for table in tables.values()]) for seed in sorted(seeds)}
     return BySeed(values, tuple(i for side in weights.values() for i in side.trials(seeds, averaged=True)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.findings.reading import Reading
-from analysis.report.values import Cell, Section, Words, compact, missing
+from analysis.report.values import Cell, Section, Words, compact, missing, said_once
 from softprior.inputs.labels import counted
 from softprior.results.records import Cost, Record
 from softprior.training.cost import START, WAITING
@@ -36,14 +36,14 @@ def section(reading: Reading) -> Section:
     settings: dict[str, list[Record]] = {}
     for record in timed:
         settings.setdefault(reading.labels[record.id].partition(" · seed ")[0], []).append(record)
-    rows = tuple(_row(setting, own) for setting, own in settings.items())
+    same, rows = said_once(COLUMNS, [_row(setting, own) for setting, own in settings.items()], ("on",))
     total = sum(record.environment["seconds"] for record in timed)
     worked = f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model"
     table = compact(
-        caption="Means over the trials of a setting. The losses of a start are computed by the first trial "
-        "that needs them, so they are in none of the other columns. From seconds, steps, trained_values, "
-        "positions_per_second, "
-        "peak_memory and peak_gpu_memory in trials.parquet, and cost in records/TRIAL.json.",
+        caption=f"Means over the trials of a setting.{same} The losses of a start are computed by the first "
+        "trial that needs them, so they are in none of the other columns. From seconds, steps, "
+        "trained_values, positions_per_second, peak_memory and peak_gpu_memory in trials.parquet, and cost "
+        "in records/TRIAL.json.",
         columns=COLUMNS,
         rows=rows,
         numbers=COLUMNS[1:-2],
@@ -65,7 +65,7 @@ def _row(setting: str, records: list[Record]) -> tuple[Cell, ...]:
     return (
         Cell(setting),
         Cell(str(len(records)), float(len(records)), tuple(record.id for record in records)),
-        mean(lambda record: len(record.steps) or None, "{:.10g}"),
+        mean(lambda record: len(record.steps) or None, "{:,.10g}"),
         mean(lambda record: record.environment["seconds"] - _start(record), "{:.1f}"),
         mean(lambda record: _start(record) or None, "{:.1f}"),
         mean(cost(lambda own: own.values or None), "{:,.0f}"),

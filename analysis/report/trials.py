@@ -9,7 +9,7 @@ from analysis.findings.reading import Reading
 from analysis.report import answers, tokens
 from analysis.report.answer import context_gap
 from analysis.report.maps import Plane, maps
-from analysis.report.values import Cell, Table, compact, number
+from analysis.report.values import Cell, Table, compact, number, said_once
 from analysis.tables import SHORT
 from softprior.errors import UserError
 from softprior.inputs.labels import Axes, counted
@@ -52,16 +52,16 @@ FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
 
 
 def listed(reading: Reading) -> Table:
-    """One row per trial that has ended, and the columns that some trial has."""
+    """One row per trial that has ended, and the columns in which trials differ."""
     records = list(reading.ended.values())
-    rows = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
+    every = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
+    same, rows = said_once(COLUMNS, every, FILTERS)
     return compact(
-        caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
-        "the last "
-        "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
-        "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size, "
-        "a reordered trial with another order of the data; they are in no mean. From records/TRIAL.json, as "
-        "in trials.parquet.",
+        caption=f"All trials that have ended.{same} Losses are on the test split, in nats per label token, "
+        "after the last step; answers are the headline metric of the task; 'rise if swapped' is the test "
+        "loss with swapped contexts minus the test loss. A twin repeats a trial from a start moved by "
+        "rounding's size, a reordered trial with another order of the data; they are in no mean. From "
+        "records/TRIAL.json, as in trials.parquet.",
         columns=COLUMNS,
         rows=rows,
         numbers=NUMBERS,

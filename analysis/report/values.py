@@ -101,8 +101,8 @@ class Code:
     text: str
 
 
-LARGE = 1000
-"""From here on decimals say nothing."""
+DIGITS = 4
+"""A number from 10 on has no more, unless it has more before the decimal point."""
 
 Block = Words | Items | Code | Table | Picture
 
@@ -182,25 +182,44 @@ def compact(
     )
 
 
+def said_once(
+    columns: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], names: Collection[str]
+) -> tuple[str, list[tuple[Cell, ...]]]:
+    """A sentence that says what some columns have in every row, and the rows with these columns empty.
+
+    Args:
+        names: of the columns that are words. A table of one row keeps them.
+    """
+    shared = {
+        i: rows[0][i].text
+        for i, name in enumerate(columns)
+        if name in names and len(rows) > 1 and len({row[i].text for row in rows}) == 1 and rows[0][i].text
+    }
+    if not shared:
+        return "", list(rows)
+    told = ", ".join(f"{columns[i]} {text}" for i, text in shared.items())
+    kept = [tuple(Cell("") if i in shared else cell for i, cell in enumerate(row)) for row in rows]
+    return f" The same in every row: {told}.", kept
+
+
 def missing(key: str, title: str, why: str) -> Section:
     """A section whose data is not there: one sentence."""
     return Section(key=key, title=title, blocks=(Words(why),))
 
 
 def number(value: float | None, places: int = 3) -> str:
-    """A number in a cell, of any size: large ones in whole units, small ones with two digits that are not 0.
+    """A number in a cell: large ones with few decimals, small ones with two digits that are not 0.
 
     Nothing where there is none.
     """
     if value is None or value != value:
         return ""
     size = abs(value)
-    if size >= LARGE:
-        text = f"{value:,.0f}"
-    elif 0 < size < 0.95 * 10 ** (1 - places):
+    if 0 < size < 0.95 * 10 ** (1 - places):
         text = f"{value:.2g}"
     else:
-        text = f"{value:.{places}f}"
+        whole = len(f"{size:.0f}")
+        text = f"{value:,.{places if whole == 1 else max(0, min(places, DIGITS - whole))}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

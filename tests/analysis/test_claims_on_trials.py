@@ -126,6 +126,12 @@ def test_trials_that_do_not_count_label_tokens_are_not_timed_with_those_that_do(
     assert found.reason == "some trials are from before label tokens were counted"
 
 
+def test_equal_distances_have_no_slope_at_all() -> None:
+    logs = np.log([0.1, 0.05, 0.01]).tolist()
+    assert common.slope(logs, [1.0, 1.0, 1.0]) == 0.0
+    np.testing.assert_allclose(common.slope(logs, [2 * at + 7 for at in logs]), 2.0, rtol=1e-12)
+
+
 def test_memory_is_the_ratio_of_summed_energy_distances() -> None:
     study = simulated(Truth(rates=(0.01,), memory=0.4, seeds=4))
     (found,) = judge(study, (BY_NAME["memory"],))

@@ -533,10 +533,10 @@ def test_the_page_works_in_a_browser(
     assert "Answers" in detail.inner_text()
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wide tables scroll in their boxes"
-    fits = "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#verdicts .box'))"
-    assert page.evaluate(fits)
+    fits = "boxes => boxes.map(box => box.scrollWidth <= box.clientWidth)"
+    assert page.eval_on_selector_all("#verdicts .box", fits) == [True]
     page.set_viewport_size({"width": 1280, "height": 900})
-    assert page.evaluate(fits), "verdicts do not scroll sideways"
+    assert all(page.eval_on_selector_all(".box", fits)), "no table scrolls sideways"
     # Another page: a trial with a posterior, beside the instruction; sections are as above and left out.
     reading = with_instruction(finished_study, tmp_path)
     data, problems = trials.details(reading)

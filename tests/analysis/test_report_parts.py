@@ -12,7 +12,7 @@ from analysis.report import checks as sanity
 from analysis.report import reproduce
 from analysis.report.maps import DIGITS, Plane, maps, rounded
 from analysis.report.trials import _checked, _detail, _facts
-from analysis.report.values import Code, number
+from analysis.report.values import Cell, Code, number, said_once
 from softprior.library.sanity import checks
 from softprior.prompt import Place
 from softprior.results.posteriors import load_posterior
@@ -22,12 +22,22 @@ from tests.builders import Finished
 
 
 def test_numbers_of_any_size_keep_their_digits() -> None:
-    sizes = {0.0: "0.000", 0.25: "0.250", -12.5: "-12.500", 1234567.8: "1,234,568", 0.00001234: "1.2e-05"}
+    sizes = {0.0: "0.000", 0.25: "0.250", -12.5: "-12.50", 107.893: "107.9", 999.96: "1,000"}
+    sizes |= {1234567.8: "1,234,568", 0.00001234: "1.2e-05", float("inf"): "inf"}
     assert {value: number(value) for value in sizes} == {
         v: text.replace("-", "\N{MINUS SIGN}") for v, text in sizes.items()
     }
     assert number(0.0123) == "0.012"
     assert number(float("nan")) == number(None) == ""
+    assert number(6.24781, 4) == "6.2478"
+
+
+def test_what_all_rows_share_is_said_once() -> None:
+    rows = [(Cell("a"), Cell("soft"), Cell("x")), (Cell("b"), Cell("soft"), Cell("x"))]
+    said, kept = said_once(("trial", "method", "prior"), rows, {"trial", "method"})
+    assert said == " The same in every row: method soft."
+    assert kept == [(Cell("a"), Cell(""), Cell("x")), (Cell("b"), Cell(""), Cell("x"))]
+    assert said_once(("trial", "method", "prior"), rows[:1], {"method"}) == ("", rows[:1])
 
 
 def test_coordinates_of_maps_are_projections(finished_study: Finished) -> None:

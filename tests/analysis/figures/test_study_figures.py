@@ -246,6 +246,9 @@ def test_points_of_moved_over_reach_are_the_records(reading: Reading, cell: Cell
         assert (point.loss, point.moved_over_reach) == (row.test_loss, row.moved_over_reach)
     assert found.nothing == trials.baseline_loss.iloc[0]
     assert "2 trials: 1 seed (0) per prior and rate" in caption_of(draw_moved([found]))
+    far = caption_of(draw_moved([replace(found, nothing=1e3)]))
+    assert "Without a prompt the loss is 1e+03, off the axis." in far
+    assert "Dotted" not in far
 
 
 def test_moved_over_reach_over_decades_has_round_ticks() -> None:
@@ -266,24 +269,24 @@ def test_the_map_of_rates_has_means_over_seeds_and_says_where_some_are_missing(
         finished_study,
         ("a", 0.1, 0, 1.0, 1.0),
         ("a", 0.1, 1, 1.0, 3.0),
-        ("a", 0.2, 0, 0.5, 4.0),
+        ("a", 0.2, 0, 0.5, 0.0042),
         ("b", 0.2, 0, 1.0, 5.0),
     )
     found = rate_map_of(cell)
     assert (found.priors, found.rates) == (("a", "b"), ("0.1", "0.2"))
-    np.testing.assert_equal(found.losses, [[2.0, 4.0], [np.nan, 5.0]])
+    np.testing.assert_equal(found.losses, [[2.0, 0.0042], [np.nan, 5.0]])
     np.testing.assert_allclose(found.spreads[0, 0], 2**0.5)
     assert found.seeds.tolist() == [[2, 1], [0, 1]]
     assert found.chosen == (0, 1), "0.2 has a lower validation loss, but of one seed"
     figure = draw_rates([found])
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert words == ["2.00\n± 1.41", "4.00\nn = 1", "none", "5.00\nn = 1"]
+    assert words == ["2.00\n± 1.41", "0.0042\nn = 1", "none", "5.00\nn = 1"]
     assert "n = 1 to 2 per cell" in caption_of(figure)
 
 
 @WIDTHS
 def test_numbers_of_a_large_map_of_rates_do_not_touch(width: float) -> None:
-    losses = np.linspace(1, 30, 24).reshape(6, 4)
+    losses = np.linspace(0.00123, 30, 24).reshape(6, 4)
     found = RateMap(
         where="soft",
         priors=PRIORS,

@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.figures.palette import COLOURS, PRIORS, entry_looks, look, prior_looks
-from analysis.figures.style import COLUMN, PAGE, caption_of, key, limits, log_ticks, page, save, spread_over
+from analysis.figures.style import (
+    COLUMN,
+    PAGE,
+    caption_of,
+    key,
+    limits,
+    log_ticks,
+    lowest,
+    page,
+    save,
+    spread_over,
+)
 from softprior.inputs.entries import Entry, Shown
 from tests.analysis.figures.overlaps import assert_no_overlap
 
@@ -122,6 +133,13 @@ def test_a_page_has_room_for_key_caption_and_panels(width: float) -> None:
     assert figure.get_size_inches()[0] == width
     assert caption_of(figure) == caption.strip()
     assert_no_overlap(figure)
+
+
+def test_every_column_of_panels_has_numbers_on_its_axis() -> None:
+    _, panels = page(5, "n = 1.", sharex=True)
+    named = [panel.xaxis.get_tick_params()["labelbottom"] for panel in panels]
+    assert named == [False, False, True, True, True]
+    assert lowest(panels) == panels[2:]
 
 
 def test_a_figure_is_written_twice_whole_and_the_same_again(tmp_path: Path, monkeypatch) -> None:
