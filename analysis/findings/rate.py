@@ -14,8 +14,10 @@ from analysis.findings.common import (
     Judged,
     apart,
     by_seed,
+    few_seeds,
     moved,
     of_twins,
+    together,
     twin_ids,
     twinned,
     with_twin,
@@ -51,7 +53,7 @@ def evidence(study: Study) -> list[Evidence]:
             slopes = _slopes(side, moved)
             if slopes is None:
                 reason = "the study has no two rates of one kind (absolute or relative); add a second rate"
-                found.append(replace(known, missing=reason))
+                found.append(replace(known, missing=together(reason, few_seeds(cell))))
             elif len(slopes.values) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:

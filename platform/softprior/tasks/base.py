@@ -226,6 +226,11 @@ class Task(Spec, ABC):
         return self.max_new_tokens if self.generates and not self.options() else 0
 
     @property
+    def swaps_contexts(self) -> bool:
+        """Whether examples have a control, for estimates."""
+        return self.generates
+
+    @property
     def needs_alone(self) -> bool:
         """Whether what is chosen depends on how likely choices are without the input."""
         return False

@@ -191,9 +191,13 @@ class OwnData(Answered):
     def longest(self) -> int:
         return self.length
 
+    @property
+    def swaps_contexts(self) -> bool:
+        return self.context is not None
+
     def misfit(self) -> str:
-        also = "" if self.context is None else ", or whose control is"
-        return f"longer than length = {self.length}{also}"
+        either = "" if self.context is None else " (with their own context or a swapped one)"
+        return f"longer than length = {self.length}{either}"
 
     def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The template's own text."""
