@@ -13,7 +13,7 @@ from analysis.figures.palette import LINE, Looks
 from analysis.figures.settings import CHOSEN, looks_for, seeds_text, short_rate
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.study import Cell
-from analysis.inference.intervals import over_seeds
+from analysis.inference.intervals import TWO_SEEDS, over_seeds
 from analysis.inference.values import LOSS, Interval
 
 
@@ -74,7 +74,10 @@ def draw_losses(cells: Sequence[Losses], width: float = PAGE, looks: Looks | Non
         f"Test loss: means over {seeds} (large marks) with 95% intervals (Student's), and single seeds "
         f"(small). {CHOSEN} The rate is in brackets."
     )
-    if any(len(prior.losses) > 1 and prior.interval.missing for prior in every):
+    missing = {prior.interval.missing for prior in every if len(prior.losses) > 1 and prior.interval.missing}
+    if TWO_SEEDS in missing:
+        caption += " Two seeds have no interval."
+    if missing - {TWO_SEEDS}:
         caption += " Seeds with equal losses have no interval."
     far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
     if any(cell.nothing is not None and _inside(cell) for cell in cells):

@@ -23,7 +23,7 @@ MARGIN = 0.05
 """Margin of equality, as a share of what the best prompt gains over no prompt."""
 
 SEEDS = 2
-"""Fewest seeds for an interval."""
+"""Fewest seeds of a claim's numbers."""
 
 FALLING = 0.1
 """Share of the fall of the training loss that its last quarter may have at most, once training has ended."""

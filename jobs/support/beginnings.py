@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
@@ -18,7 +18,10 @@ from softprior.studies.again import reused_note
 from softprior.studies.cluster import Cluster, elsewhere, lacks_gpu
 from softprior.studies.components import Components
 from softprior.studies.describe import at_hand, extending
+from softprior.studies.downloads import Download, downloads
+from softprior.studies.downloads import in_words as downloads_in_words
 from softprior.studies.observers import Work
+from softprior.tasks import Task
 from softprior.training.continuing import any_kept, longest
 
 FEW = 40
@@ -39,6 +42,8 @@ def tell_dry_run(
     study, components = planned.study, planned.components
     begun, unused = _begun(work, folder)
     lines = [*planned.described(most=most, begun=begun), *unused]
+    every = planned.components.tasks.values()
+    lines += [f"  {line}" for line in downloads_in_words(_downloads(planned, every))]
     if (reason := lacks_gpu(study.model)) is not None:
         lines.append(f"  note: {reason}")
     lines += _forecast(planned, work, folder, all_of_it=True)
@@ -54,10 +59,23 @@ def tell_beginning(console: Console, planned: Runnable, work: Work, folder: Stud
     begun, unused = _begun(work, folder)
     lines = planned.described(work, begun=begun)
     if lines:
-        tell(console, [*lines, *unused, *_forecast(planned, work, folder)])
+        wanted = downloads_in_words(downloads_of(planned, work))
+        lines += [*unused, *(f"  {line}" for line in wanted)]
+        tell(console, [*lines, *_forecast(planned, work, folder)])
     for line in _further(name, work, planned.components):
         console.print(line)
     return planned.notes if lines else ()
+
+
+def downloads_of(planned: Runnable, work: Work) -> list[Download]:
+    """What the trials that are missing need and this machine does not have; nothing where others run them."""
+    known = planned.components
+    tasks = [task for trial in work.missing for task in (known.task(trial), *known.others(trial))]
+    return _downloads(planned, tasks)
+
+
+def _downloads(planned: Runnable, tasks: Iterable[Task]) -> list[Download]:
+    return [] if elsewhere() else downloads(planned.study.model, tasks, planned.model.fingerprint)
 
 
 def _forecast(planned: Runnable, work: Work, folder: StudyFolder, all_of_it: bool = False) -> list[str]:

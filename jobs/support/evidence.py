@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.findings.claims import JUDGED
-from analysis.findings.common import Judged
+from analysis.findings.common import ALSO, Judged
 from analysis.findings.judging import case
 from analysis.findings.planning import seen
 from analysis.findings.rules import Tested
@@ -27,6 +27,10 @@ from softprior.studies.components import Components
 from softprior.studies.table import CLAIMS
 
 ONE_SEED = "1 seed: nothing is tested, and no number has an interval; add seeds"
+
+ADD_SEEDS = "; add seeds"
+
+SEEDS_LACK = f"the study has fewer than two seeds{ADD_SEEDS}"
 
 LISTED = "docs/findings.md lists the claims"
 
@@ -127,11 +131,14 @@ def unjudged(study: Study, claims: Sequence[Judged]) -> list[str]:
         study: see `expected`.
     """
     reasons: dict[str, list[str]] = {}
+    single = len({run.seed for run in study.runs}) == 1
     for judged in claims:
         found, lacking = judged.evidence(study), dict[str, list[str]]()
         for known in found:
-            if known.missing:
-                lacking.setdefault(known.missing, []).append(known.where)
+            for reason in known.missing.split(ALSO) if known.missing else ():
+                # Of one seed, all that is said of pairs and of priors is the same.
+                same = SEEDS_LACK if single and reason.endswith(ADD_SEEDS) else reason
+                lacking.setdefault(same, []).append(known.where)
         for reason, where in lacking.items():
             in_places = f" ({places(where)})" if len(where) < len(found) else ""
             reasons.setdefault(reason, []).append(f"{judged.claim.number}{in_places}")

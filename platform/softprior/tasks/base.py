@@ -179,6 +179,11 @@ class Task(Spec, ABC):
             UserError: a local file is missing.
         """
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The catalogue's data sets that the examples are in, and the hub's as `hub:OWNER/NAME`."""
+        return ()
+
     def check_data(self) -> None:
         """Reads local data as far as is needed to find a usable row. Fetches nothing.
 

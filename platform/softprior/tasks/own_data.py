@@ -120,6 +120,10 @@ class OwnData(Answered):
         respelled = _RESPELLED in self._found().notes if self._local else True
         return found + (REREAD if respelled else "")
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(part.source for part in self._parts if part.local is None)
+
     def check_data(self) -> None:
         """Reads and divides local files, once for all that planning needs; of other data the columns."""
         if self._local:

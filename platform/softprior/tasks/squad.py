@@ -80,6 +80,10 @@ class Squad(Answered):
             return f"{self._on_hub()}{_RESPACED}"
         return data_fingerprint(self.data)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return () if is_path(self.data) else (self.data,)
+
     def check_data(self) -> None:
         """Reads local files, once for all that planning needs."""
         if is_path(self.data):
