@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.comparisons import Row, caption
+from analysis.inference.intervals import TWO_SEEDS
 from analysis.inference.power import MOST
 
 WIDTH = 80
@@ -37,7 +38,7 @@ def _block(rows: Sequence[Row], axis: str) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         interval = ""
-        if row.interval is not None and row.seeds > 1:
+        if row.interval is not None and row.seeds > 1 and row.interval.missing != TWO_SEEDS:
             ends = f"{row.interval.low:+.3f} to {row.interval.high:+.3f}"
             interval = "equal" if row.interval.missing else ends
         cells = [

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.findings.common import loss, noise
 from analysis.findings.study import AXES, Cell, Study
 from analysis.inference import power
-from analysis.inference.intervals import over_seeds
+from analysis.inference.intervals import TWO_SEEDS, over_seeds
 from analysis.inference.intervals import spread as spread_of
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import NAME, least_p, sign_flip
@@ -181,12 +181,15 @@ def caption(rows: Sequence[Row]) -> list[str]:
             needed = _needed(tested, seeds)
             fewest = f"{needed} are the fewest" if needed else f"more than {MOST} seeds are needed"
             lines.append(
-                f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm: "
-                f"{fewest} for {LEVEL}"
+                f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm over "
+                f"this table: {fewest} for {LEVEL}"
             )
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")
-    if any(row.seeds > 1 and row.interval is not None and row.interval.missing for row in rows):
+    missing = [row.interval.missing for row in rows if row.seeds > 1 and row.interval is not None]
+    if TWO_SEEDS in missing:
+        lines.append("two seeds have no interval; add seeds")
+    if any(why and why != TWO_SEEDS for why in missing):
         lines.append("equal: seeds with equal differences do not say how far others would be; add seeds")
     return lines
 

@@ -17,6 +17,7 @@ from softprior.exchange.convert import adapter_of
 from softprior.inputs.specs import Rate, TrainingSpec
 from softprior.library.results import Results
 from softprior.results.records import Cost, Record, Score
+from softprior.training.cost import START, WAITING
 
 ACCURACY = "exact_match"
 """The metric that PEFT's comparison calls accuracy: of generated answers, all of an answer."""
@@ -59,7 +60,7 @@ def comparison_row(results: Results, record: Record, base: str | None = None) ->
     return {
         "run_info": {
             "created_at": _written(results, record),
-            "total_time": record.environment.get("seconds"),
+            "total_time": _seconds(cost),
             "experiment_name": f"softprior/{results.folder.root.name}-{record.id[:8]}",
             "peft_branch": None,
             "peft_worktree_is_dirty": None,
@@ -182,6 +183,11 @@ def _metrics(trial: _Trial) -> list[dict[str, Any]]:
         "forgetting": None,
     }
     return [*curve, end]
+
+
+def _seconds(cost: Cost) -> float:
+    """Seconds of all phases, without those of measuring the untrained sample, which PEFT does not."""
+    return math.fsum(own for phase, own in cost.seconds.items() if phase not in (START, WAITING))
 
 
 def _packages(record: Record) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from analysis.findings.common import SEEDS, loss
 from analysis.findings.study import Cell, Study, mean_loss
 from analysis.inference.across import improvement, interquartile_mean, normalised
+from analysis.inference.intervals import FEWEST, TWO_SEEDS
 from analysis.inference.jackknife import jackknife, of_probability, student
-from analysis.inference.values import Interval
+from analysis.inference.values import Interval, Range
 from softprior.inputs.labels import counted
 
 
@@ -30,7 +31,7 @@ class Overall:
         averaged: of the scores averaged over rates; None where it has one rate, or seeds are missing at some.
         better: share of seeds in which it scores above the first prior with the same seed, the mean over
             cells, ties counting half; None for the first.
-        better_interval: 95% of that.
+        better_interval: 95% of that; None of two seeds.
         trials, averaged_trials: ids of its own trials in `score` and `averaged`.
     """
 
@@ -75,6 +76,11 @@ class Scored:
         """0 for the loss without a prompt, 1 for the best prior's mean."""
         return normalised(self.losses, self.nothing, self.best)
 
+    @property
+    def limit(self) -> float:
+        """The score of a loss of 0, of the cell where it is largest: no score can be higher."""
+        return float((self.nothing / (self.nothing - self.best)).max())
+
     def trials(self, name: str, averaged: bool = False) -> tuple[str, ...]:
         """Ids of a prior's trials."""
         return tuple(i for cell in self.cells for i in cell.sides[name].trials(self.seeds, averaged))
@@ -88,6 +94,8 @@ def overall(study: Study) -> list[Overall]:
     losses, nothing, seeds, names = known.losses, known.nothing, known.seeds, known.names
     cells, pairs = known.cells, len(seeds) * len(known.cells)
     found = []
+    possible = Range(-np.inf, known.limit)
+    several = len(seeds) >= FEWEST
     for i, name in enumerate(names):
         budget = max(len(cell.sides[name].rates) for cell in cells)
         reference = i == 0
@@ -100,10 +108,10 @@ def overall(study: Study) -> list[Overall]:
                 cells=len(cells),
                 budget=budget,
                 score=score.value,
-                interval=student(score),
+                interval=student(score).cut(possible),
                 averaged=_averaged(known, name) if budget > 1 else None,
                 better=None if reference else better.value,
-                better_interval=None if reference else of_probability(better, pairs),
+                better_interval=of_probability(better, pairs) if several and not reference else None,
                 trials=known.trials(name),
                 averaged_trials=known.trials(name, averaged=True) if budget > 1 else (),
             )
@@ -141,14 +149,15 @@ def in_words(priors: Sequence[Overall]) -> list[str]:
     over = f"{cells} of task, method and regularisers, {seeds} each"
     lines = [
         f"over {over}: interquartile mean of scores (0: no prompt, 1: the best prior), and share of seeds in "
-        f"which it is better than {one.prior} with the same seed (ties count half), 95% over seeds"
+        f"which it is better than {one.prior} with the same seed (ties count half)"
+        + (", 95% over seeds" if one.seeds >= FEWEST else "")
     ]
     for prior in priors:
-        text = f"  {prior.prior}: {prior.score:.2f} {_ends(prior.interval)}"
+        text = f"  {prior.prior}: {prior.score:.2f}{_ends(prior.interval)}"
         if prior.averaged is not None:
             text += f", averaged over {counted(prior.budget, 'rate')} {prior.averaged:.2f}"
-        if prior.better is not None and prior.better_interval is not None:
-            text += f"; better in {prior.better:.2f} {_ends(prior.better_interval)}"
+        if prior.better is not None:
+            text += f"; better in {prior.better:.2f}{_ends(prior.better_interval)}"
         lines.append(text)
     return lines
 
@@ -205,5 +214,8 @@ def _best(cell: Cell) -> float:
     return min(map(mean_loss, cell.sides.values()))
 
 
-def _ends(interval: Interval) -> str:
-    return f"({interval.missing})" if interval.missing else f"[{interval.low:.2f}, {interval.high:.2f}]"
+def _ends(interval: Interval | None) -> str:
+    """In brackets; nothing of two seeds, as the first line says what the numbers are."""
+    if interval is None or interval.missing == TWO_SEEDS:
+        return ""
+    return f" ({interval.missing})" if interval.missing else f" [{interval.low:.2f}, {interval.high:.2f}]"

@@ -121,7 +121,8 @@ def _run(
         # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
         from analysis.figures.illustrator import Illustrator
         from analysis.findings.planning import plan_claims
-        from jobs.support.beginnings import tell_beginning
+        from jobs.support.beginnings import downloads_of, tell_beginning
+        from softprior.studies.downloads import fetch
         from softprior.studies.progress import Watch
         from softprior.studies.runner import InterruptedStudyError
 
@@ -129,9 +130,10 @@ def _run(
             began.append(work)
             plan_claims(to.folder, work)
             told.extend(tell_beginning(console, planned, work, to.folder))
+            preparing.stop()  # bars take its place
+            fetch(downloads_of(planned, work))
             stop.orderly = True
             illustrator = Illustrator(to.folder, work.trials, stopped=lambda: stop.signal is not None)
-            preparing.stop()  # the bars take its place
             done = work.number(work.kept)
             return [illustrator, Watch(console, work.trials, done, total=work.total)]
 

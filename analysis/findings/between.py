@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.findings.common import Judged, equal
+from analysis.findings.common import Judged, equal, few_seeds, together
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
@@ -38,14 +38,14 @@ def evidence(study: Study) -> list[Evidence]:
             known = [end for end in ends if end is not None]
             if len(known) < 2:
                 reason = "its end points are not priors of the study; add fitted on each of its two domains"
-                found.append(Evidence(where=where, missing=reason))
+                found.append(Evidence(where=where, missing=together(reason, few_seeds(cell))))
                 continue
             names = [name, *dict.fromkeys(known)]
             own = Cell(where, {each: cell.sides[each] for each in names}, cell.baseline)
             found.append(equal(study, own, names))
         if not any(_prior(side).name == "interpolation" for side in cell.sides.values()):
             reason = "the study has no interpolation here; add it with fitted on its two domains"
-            found.append(Evidence(where=cell.where, missing=reason))
+            found.append(Evidence(where=cell.where, missing=together(reason, few_seeds(cell))))
     return found
 
 

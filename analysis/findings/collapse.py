@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, about, of_twins
+from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, about, of_twins, together
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -95,18 +95,18 @@ def evidence(study: Study) -> list[Evidence]:
         noise = None if cluster is None else _noise(study, cell, cluster)
         for name, side in cell.sides.items():
             known = replace(about(cell, name), noise=noise)
+            few = f"the prior {ONE_SEED}" if len(side.runs) < SEEDS else ""
             if cluster is None:
-                found.append(replace(known, missing=NO_VOCABULARY))
+                found.append(replace(known, missing=together(NO_VOCABULARY, few)))
                 continue
             tables = [
                 cluster.shares(v) for run in side.runs.values() if (v := _vectors(study, run)) is not None
             ]
-            if len(side.runs) < SEEDS:
-                found.append(replace(known, missing=f"the prior {ONE_SEED}"))
-            elif any(run.id not in study.posteriors for run in side.runs.values()):
-                found.append(replace(known, missing=NO_POSTERIORS))
-            elif len(tables) < len(side.runs):
-                found.append(replace(known, missing=ELSEWHERE))
+            if any(run.id not in study.posteriors for run in side.runs.values()):
+                found.append(replace(known, missing=together(NO_POSTERIORS, few)))
+            elif few or len(tables) < len(side.runs):
+                elsewhere = ELSEWHERE if len(tables) < len(side.runs) else ""
+                found.append(replace(known, missing=together(elsewhere, few)))
             else:
                 numbers = {metric: np.array([table[metric] for table in tables]) for metric in tables[0]}
                 trials = dict.fromkeys(numbers, side.trials(side.runs))

@@ -23,10 +23,13 @@ MARGIN = 0.05
 """Margin of equality, as a share of what the best prompt gains over no prompt."""
 
 SEEDS = 2
-"""Fewest seeds for an interval."""
+"""Fewest seeds of a claim's numbers."""
 
 FALLING = 0.1
 """Share of the fall of the training loss that its last quarter may have at most, once training has ended."""
+
+ALSO = "; also, "
+"""Between two reasons why a claim has no numbers."""
 
 ONE_SEED = "has fewer than two seeds; add seeds"
 ONE_SHARED = "has fewer than two seeds with both sides; add seeds"
@@ -50,6 +53,16 @@ class Judged(NamedTuple):
     claim: Claim
     rule: Rule
     evidence: Callable[[Study], list[Evidence]]
+
+
+def together(*reasons: str) -> str:
+    """All that a claim lacks as one text, each reason with what helps; empty where nothing is lacking."""
+    return ALSO.join(dict.fromkeys(filter(None, reasons)))
+
+
+def few_seeds(cell: Cell, what: str = "the study") -> str:
+    """That a cell has too few seeds for any claim, if so."""
+    return "" if len({run.seed for run in cell.runs}) >= SEEDS else f"{what} {ONE_SEED}"
 
 
 def loss(run: Run) -> float | None:
@@ -127,11 +140,11 @@ def equal(study: Study, cell: Cell, names: Iterable[str]) -> Evidence:
     names = list(names)
     known = replace(about(cell), noise=noise(study, cell.sides.values(), loss))
     width = margin(cell)
-    if width is None:
-        return replace(known, missing=missing_margin(cell))
     numbers = {pair(b, a): cell.differences(b, a, loss) for a, b in combinations(names, 2)}
-    if any(len(own) < SEEDS for own in numbers.values()):
-        return replace(known, missing=f"some pair {ONE_SHARED}")
+    few = any(len(own) < SEEDS for own in numbers.values())
+    if width is None or few:
+        gain = missing_margin(cell) if width is None else ""
+        return replace(known, missing=together(gain, f"some pair {ONE_SHARED}" if few else ""))
     primary = tuple(pair(b, names[0]) for b in names[1:])
     examples = by_example(cell, combinations(names, 2), study.examples)
     return replace(

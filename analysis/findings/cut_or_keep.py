@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from analysis.findings.common import Judged, equal, is_encoder, pair
+from analysis.findings.common import Judged, equal, few_seeds, is_encoder, pair, together
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
@@ -30,7 +30,7 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("method"):
         pairs = [both for both in combinations(cell.sides, 2) if _apart(cell, *both)]
         if not pairs:
-            found.append(Evidence(where=cell.where, missing=_missing(cell)))
+            found.append(Evidence(where=cell.where, missing=together(_missing(cell), few_seeds(cell))))
         for both in pairs:
             where = cell.where if len(pairs) == 1 else f"{cell.where} · {pair(*both)}"
             own = Cell(where, {name: cell.sides[name] for name in both}, cell.baseline)

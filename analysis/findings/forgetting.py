@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.findings.changes import lost_reference, why_lost
-from analysis.findings.common import ONE_PRIOR, ONE_SHARED, SEEDS, Judged, about, by_example, noise, pair
+from analysis.findings.common import (
+    ONE_PRIOR,
+    ONE_SHARED,
+    SEEDS,
+    Judged,
+    about,
+    by_example,
+    few_seeds,
+    noise,
+    pair,
+    together,
+)
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Cell, Run, Study
@@ -41,10 +52,10 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("prior"):
         known = about(cell)
         first, *others = cell.sides
-        if not others:
-            found.append(replace(known, missing=ONE_PRIOR))
-        elif not any(number(run) is not None for side in cell.sides.values() for run in side.runs.values()):
-            found.append(replace(known, missing=_missing(cell)))
+        unread = "" if any(number(run) is not None for run in cell.runs) else _missing(cell)
+        if unread or not others:
+            one = "" if others else ONE_PRIOR
+            found.append(replace(known, missing=together(one, unread, few_seeds(cell))))
         else:
             numbers = {pair(name, first): cell.differences(name, first, number) for name in others}
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}

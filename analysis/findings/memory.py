@@ -15,9 +15,11 @@ from analysis.findings.common import (
     ONE_SHARED,
     SEEDS,
     Judged,
+    few_seeds,
     of_twins,
     pair,
     still_falls,
+    together,
 )
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
@@ -63,7 +65,8 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("prior"):
         first, *others = cell.sides
         if not others:
-            found.append(Evidence(where=cell.where, missing=ONE_PRIOR))
+            missing = together(ONE_PRIOR, _nowhere(study, cell.runs[0]), few_seeds(cell))
+            found.append(Evidence(where=cell.where, missing=missing))
         own = [_evidence(study, cell, name, first) for name in others]
         apart = {key: value for _, differences in own for key, value in differences.items()}
         noise = of_twins(apart.values(), dict.fromkeys(twin for twins in apart for twin in twins))
@@ -84,13 +87,14 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
     runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
-    if len(pairs) < SEEDS:
-        return replace(known, missing=f"the pair {ONE_SHARED}"), {}
-    if len(runs) < SEEDS:
-        return replace(known, missing=NO_POSTERIORS), {}
+    few = f"the pair {ONE_SHARED}" if len(pairs) < SEEDS else ""
+    if few or len(runs) < SEEDS:
+        nowhere = _nowhere(study, runs[0][0]) if runs else ""
+        unread = NO_POSTERIORS if len(runs) < len(pairs) else ""
+        return replace(known, missing=together(unread, nowhere, few)), {}
+    if nowhere := _nowhere(study, runs[0][0]):
+        return replace(known, missing=nowhere), {}
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
-    if not places:
-        return replace(known, missing=ONE_VECTOR if _stored(study, runs[0][0]) else CUT), {}
     scales = {place: float(_distances(study, runs, place, "initial").mean()) for place in places}
     if min(scales.values()) <= 0:
         reason = "the samples of the two priors are not apart; compare other priors"
@@ -142,6 +146,13 @@ def _ratios(
 def _places(study: Study, run: Run) -> list[Place]:
     """Places whose vectors are compared as they are stored."""
     return [place for place, count in _stored(study, run).items() if count > 1]
+
+
+def _nowhere(study: Study, run: Run) -> str:
+    """Why no place of a prompt can be compared, and what helps; empty where one can, or nobody can tell."""
+    if run.id not in study.posteriors or _places(study, run):
+        return ""
+    return ONE_VECTOR if _stored(study, run) else CUT
 
 
 def _stored(study: Study, run: Run) -> dict[Place, int]:

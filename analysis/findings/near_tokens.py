@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise, why_unprobed
+from analysis.findings.common import (
+    ONE_SEED,
+    SEEDS,
+    Judged,
+    about,
+    by_seed,
+    few_seeds,
+    noise,
+    together,
+    why_unprobed,
+)
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Number, Study
@@ -53,7 +63,8 @@ def evidence(study: Study) -> list[Evidence]:
             fewest = min(map(len, values.values()))
             if not fewest:
                 what = "no loss was measured after removing vectors"
-                found.append(replace(known, missing=why_unprobed(side.runs.values(), "removal", what)))
+                reason = why_unprobed(side.runs.values(), "removal", what)
+                found.append(replace(known, missing=together(reason, few_seeds(cell))))
             elif fewest < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.findings.changes import lost, why_lost
-from analysis.findings.common import ONE_PRIOR, Judged, equal
+from analysis.findings.common import ONE_PRIOR, Judged, equal, few_seeds, together
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Study
@@ -28,7 +28,7 @@ def evidence(study: Study) -> list[Evidence]:
     """A cell for each task, method and regulariser."""
     found = []
     for cell in study.cells("prior"):
-        known = Evidence(where=cell.where, missing=ONE_PRIOR)
+        known = Evidence(where=cell.where, missing=together(ONE_PRIOR, few_seeds(cell)))
         if len(cell.sides) > 1:
             known = equal(study, cell, cell.sides)
         gone = lost(cell, study.expected)

@@ -14,9 +14,15 @@ from analysis.findings.common import (
     Judged,
     apart,
     by_seed,
+    few_seeds,
     moved,
     of_twins,
+<<<<<<< HEAD
     slope,
+||||||| 27f98e2
+=======
+    together,
+>>>>>>> ua12
     twin_ids,
     twinned,
     with_twin,
@@ -52,7 +58,7 @@ def evidence(study: Study) -> list[Evidence]:
             slopes = _slopes(side, moved)
             if slopes is None:
                 reason = "the study has no two rates of one kind (absolute or relative); add a second rate"
-                found.append(replace(known, missing=reason))
+                found.append(replace(known, missing=together(reason, few_seeds(cell))))
             elif len(slopes.values) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:

@@ -9,9 +9,15 @@ from analysis.findings.common import (
     Judged,
     apart,
     by_seed,
+    few_seeds,
     moved,
     of_twins,
+<<<<<<< HEAD
     slope,
+||||||| 27f98e2
+=======
+    together,
+>>>>>>> ua12
     twin_ids,
     twinned,
 )
@@ -45,7 +51,7 @@ def evidence(study: Study) -> list[Evidence]:
         kinds = _kinds(cell)
         if not kinds:
             reason = "no regulariser has two weights here; add one to regularisers, and [] for trials without"
-            found.append(Evidence(where=cell.where, missing=reason))
+            found.append(Evidence(where=cell.where, missing=together(reason, few_seeds(cell))))
         for name, weights in kinds.items():
             where = f"{cell.where} · {name}"
             slopes = _slopes(weights, moved)

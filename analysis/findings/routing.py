@@ -13,8 +13,10 @@ from analysis.findings.common import (
     Judged,
     about,
     by_seed,
+    few_seeds,
     is_encoder,
     noise,
+    together,
 )
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
@@ -55,7 +57,8 @@ def evidence(study: Study) -> list[Evidence]:
                 numbers, trials = {what: by_seed(values)}, {what: side.trials(values)}
                 found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
     if not found and cells:
-        found.append(Evidence(where="all trials", missing=_missing(study)))
+        missing = together(_missing(study), *map(few_seeds, cells))
+        found.append(Evidence(where="all trials", missing=missing))
     return found
 
 

@@ -75,7 +75,8 @@ def number(own: Comparison, quantity: str) -> str:
     unit = f" {quantity}" if quantity not in ("", own.what) else ""
     p = f"p {_p(own.p)}, {_p(own.adjusted)} after Holm"
     wider = f" ({ends(own.wider)} for other examples too)" if own.wider is not None else ""
-    return f"{short(own)}{unit}, 95% {ends(own.interval)}{wider}, {p}, {counted(own.seeds, 'seed')}"
+    level = "" if own.interval.missing else "95% "
+    return f"{short(own)}{unit}, {level}{ends(own.interval)}{wider}, {p}, {counted(own.seeds, 'seed')}"
 
 
 def short(own: Comparison) -> str:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import NO_GAIN, ONE_PRIOR, ONE_SHARED, SEEDS, Judged, about, noise, pair
+from analysis.findings.common import (
+    NO_GAIN,
+    ONE_PRIOR,
+    ONE_SHARED,
+    SEEDS,
+    Judged,
+    about,
+    few_seeds,
+    noise,
+    pair,
+    together,
+)
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import SOONER
 from analysis.findings.study import Cell, Run, Side, Study, mean_loss
@@ -30,6 +41,9 @@ NO_RADII = (
 )
 UNFINISHED = "the no-prompt baseline has not finished; run the study to its end"
 NO_LOSS = "the no-prompt baseline has no validation loss; delete its record and run the study again"
+UNCOUNTED = (
+    "some trials are from before label tokens were counted; delete their records and run the study again"
+)
 NOTHING_GAINED = f"{NO_GAIN} on validation; train longer or at other rates"
 """Why there is nothing to compare."""
 
@@ -56,40 +70,33 @@ def evidence(study: Study) -> list[Evidence]:
 def _evidence(study: Study, cell: Cell) -> Evidence:
     known = about(cell)
     radii = {name: radius for name, side in cell.sides.items() if (radius := _radius(side)) is not None}
-    if len(cell.sides) < 2:
-        return replace(known, missing=ONE_PRIOR)
+    lacking = few_seeds(cell), _short_curve(cell.runs)
     if len(radii) < 2:
-        return replace(known, missing=NO_RADII)
+        one = ONE_PRIOR if len(cell.sides) < 2 else ""
+        no_radii = NO_RADII if not radii or not one else ""
+        return replace(known, missing=together(one, no_radii, *lacking))
     near, far = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
     if radii[far] - radii[near] < APART:
-        return replace(known, missing="no prior is farther out than another; add a distant one")
+        alike = "no prior is farther out than another; add a distant one"
+        return replace(known, missing=together(alike, *lacking))
     if cell.baseline is None:
-        return replace(known, missing=UNFINISHED)
+        return replace(known, missing=together(UNFINISHED, *lacking))
     if not cell.baseline.validation:
-        return replace(known, missing=NO_LOSS)
+        return replace(known, missing=together(NO_LOSS, *lacking))
     aim = level(cell)
     if aim is None:
-        return replace(known, missing=NOTHING_GAINED)
+        return replace(known, missing=together(NOTHING_GAINED, *lacking))
     sides = cell.sides[far], cell.sides[near]
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
-    if len(seeds) < SEEDS:
-        return replace(known, missing=f"the pair {ONE_SHARED}")
     runs = [[side.runs[seed] for seed in seeds] for side in sides]
-    if not all(counts_tokens(run) for own in runs for run in own):
-        reason = "some trials are from before label tokens were counted"
-        return replace(known, missing=f"{reason}; delete their records and run the study again")
-    points = min(len(run.record.validation) - 1 for own in runs for run in own)
-    if points < POINTS:
-        steps = min(len(run.record.steps) for own in runs for run in own)
-        reason = f"the validation curve has {counted(points, 'point')} after the start"
-        longer = (
-            f"training.steps and training.curve to {POINTS}"
-            if steps < POINTS
-            else f"training.curve to {POINTS}"
-        )
-        return replace(known, missing=f"{reason}; set {longer} or more")
+    both = [run for own in runs for run in own]
+    few = f"the pair {ONE_SHARED}" if len(seeds) < SEEDS else ""
+    uncounted = "" if all(map(counts_tokens, both)) else UNCOUNTED
+    missing = together(few, uncounted, _short_curve(both or cell.runs))
+    if missing:
+        return replace(known, missing=missing)
     distant, close = (times(own, aim) for own in runs)
-    horizon = min(_budget(run, label_tokens) for own in runs for run in own)
+    horizon = min(_budget(run, label_tokens) for run in both)
     rounding = noise(study, sides, lambda run: min(_time(run, aim, label_tokens)[0], horizon))
     later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
     what = pair(far, near)
@@ -97,6 +104,17 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     tested = {what: survival.scores(close, distant)}
     trials = {what: tuple(run.id for own in runs for run in own)}
     return replace(known, numbers={what: later}, trials=trials, tested=tested, noise=rounding)
+
+
+def _short_curve(runs: Sequence[Run]) -> str:
+    """That validation curves have too few points, if so."""
+    points = min(len(run.record.validation) - 1 for run in runs)
+    if points >= POINTS:
+        return ""
+    few_steps = min(len(run.record.steps) for run in runs) < POINTS
+    settings = "training.steps and training.curve" if few_steps else "training.curve"
+    reason = f"the validation curve has {counted(points, 'point')} after the start"
+    return f"{reason}; set {settings} to {POINTS} or more"
 
 
 Clock = Callable[[Run, int], float]

@@ -14,7 +14,9 @@ from analysis.findings.common import (
     Judged,
     apart,
     by_seed,
+    few_seeds,
     of_twins,
+    together,
     why_unprobed,
 )
 from analysis.findings.evidence import Evidence
@@ -28,6 +30,8 @@ NUMBER = "projection"
 
 LEAST = 4
 """Fewest trials of a seed: with fewer, a correlation within priors says nothing."""
+
+FEW_RATES = f"a seed needs {LEAST} trials that differ within priors; add rates"
 
 CLAIM = Claim(
     name="words",
@@ -48,9 +52,12 @@ def evidence(study: Study) -> list[Evidence]:
     found = []
     for cell in study.cells("prior"):
         known = Evidence(where=cell.where, budget=cell.budget)
+        varied = sum(len(side.rates) for side in cell.sides.values() if len(side.rates) > 1)
+        few_rates = "" if varied >= LEAST else FEW_RATES
         if not table.keys() & _by_id(cell).keys():
             what = "no posterior was projected to its nearest tokens"
-            found.append(replace(known, missing=why_unprobed(cell.runs, "projection", what)))
+            unprobed = why_unprobed(cell.runs, "projection", what)
+            found.append(replace(known, missing=together(unprobed, few_rates, few_seeds(cell))))
             continue
         values = _correlations(cell, table)
         if len(values.values) >= SEEDS:
@@ -64,9 +71,8 @@ def evidence(study: Study) -> list[Evidence]:
             rounding = of_twins(apart(own.values, others.values), others.trials)
             numbers, trials = {"correlation": by_seed(values.values)}, {"correlation": values.trials}
             found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
-        elif sum(len(side.rates) for side in cell.sides.values() if len(side.rates) > 1) < LEAST:
-            reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
-            found.append(replace(known, missing=reason))
+        elif few_rates:
+            found.append(replace(known, missing=together(few_rates, few_seeds(cell))))
         else:
             found.append(replace(known, missing=f"the cell {ONE_SEED}"))
     return found

@@ -21,16 +21,25 @@ RESAMPLES = 2000
 """Number of bootstrap samples of an interval."""
 
 
+TWO_SEEDS = "no interval from two seeds"
+"""What stands in place of the interval of two seeds."""
+
+FEWEST = 3
+"""Fewest seeds of an interval: that of two reaches 12.7 standard errors to either side, and says nothing."""
+
+
 def over_seeds(values: Float[np.ndarray, "S"], level: float = CONFIDENCE, possible: Range = ANY) -> Interval:
     """Student's interval of the mean: for other seeds on the same examples, inside what the mean can be.
 
-    One seed gives none, nor do seeds with equal numbers, whose interval of width zero would claim a certainty
-    that nobody has.
+    One or two seeds give none, nor do seeds with equal numbers, whose interval of width zero would claim a
+    certainty that nobody has.
     """
     if len(values) < 2:
         return without_ends("one seed", level)
     if equal(values):
         return without_ends(f"equal in all {counted(len(values), 'seed')}", level)
+    if len(values) < FEWEST:
+        return without_ends(TWO_SEEDS, level)
     low, high = ends_over_seeds(values, level)
     return Interval(low=float(low), high=float(high), level=level).cut(possible)
 
@@ -72,8 +81,9 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
     table = by_group(values)
     seeds, groups = table.shape
     centre = float(table.mean())
-    if seeds < 2 or groups < 2:
-        return without_ends("one seed" if seeds < 2 else "one group", level)
+    if seeds < FEWEST or groups < 2:
+        few = "one seed" if seeds < 2 else TWO_SEEDS
+        return without_ends(few if seeds < FEWEST else "one group", level)
     if equal(table.ravel()):
         return without_ends("equal in all seeds and groups", level)
     of_seeds, of_groups, rest = mean_squares(table)

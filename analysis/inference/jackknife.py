@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from analysis.inference.intervals import quantile_of_t
+from analysis.inference.intervals import FEWEST, TWO_SEEDS, quantile_of_t
 from analysis.inference.values import CONFIDENCE, ROUNDING, Interval, without_ends
 
 Number = Callable[[Int[np.ndarray, "... R"]], Float[np.ndarray, "..."]]
@@ -39,9 +39,14 @@ def jackknife(number: Number, seeds: int) -> Estimate:
 
 
 def student(estimate: Estimate, level: float = CONFIDENCE) -> Interval:
-    """Student's interval; of a mean it is `intervals.over_seeds`. None where no seed changes the number."""
+    """Student's interval; of a mean it is `intervals.over_seeds`.
+
+    None of two seeds, and none where no seed changes the number.
+    """
     if estimate.error <= ROUNDING * max(abs(estimate.value), 1.0):
         return without_ends("the same whichever seed is left out", level)
+    if estimate.seeds < FEWEST:
+        return without_ends(TWO_SEEDS, level)
     half = _quantile(estimate, level) * estimate.error
     return Interval(low=estimate.value - half, high=estimate.value + half, level=level)
 

@@ -36,10 +36,11 @@ def section(reading: Reading) -> Section:
 
 def _row(own: Overall, first: Overall) -> tuple[Cell, ...]:
     better = Cell("")
-    if own.better is not None and own.better_interval is not None:
-        both = (*own.trials, *first.trials)
-        ends = f"[{number(own.better_interval.low)}, {number(own.better_interval.high)}]"
-        better = Cell(f"{number(own.better)} {ends}", own.better, both)
+    if own.better is not None:
+        both, ends = (*own.trials, *first.trials), ""
+        if own.better_interval is not None:
+            ends = f" [{number(own.better_interval.low)}, {number(own.better_interval.high)}]"
+        better = Cell(f"{number(own.better)}{ends}", own.better, both)
     ends = f"[{number(own.interval.low)}, {number(own.interval.high)}]"
     if own.interval.missing:
         ends = f"({own.interval.missing})"

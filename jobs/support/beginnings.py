@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
@@ -18,8 +18,10 @@ from softprior.studies.again import reused_note
 from softprior.studies.cluster import Cluster, elsewhere, lacks_gpu
 from softprior.studies.components import Components
 from softprior.studies.describe import at_hand, extending
-from softprior.studies.estimate import trial_cost
+from softprior.studies.downloads import Download, downloads
+from softprior.studies.downloads import in_words as downloads_in_words
 from softprior.studies.observers import Work
+from softprior.tasks import Task
 from softprior.training.continuing import any_kept, longest
 
 FEW = 40
@@ -38,11 +40,14 @@ def tell_dry_run(
         UserError: the study could not run on the cluster that exists already.
     """
     study, components = planned.study, planned.components
-    lines = planned.described(most=most)
+    begun, unused = _begun(work, folder)
+    lines = [*planned.described(most=most, begun=begun), *unused]
+    every = planned.components.tasks.values()
+    lines += [f"  {line}" for line in downloads_in_words(_downloads(planned, every))]
     if (reason := lacks_gpu(study.model)) is not None:
         lines.append(f"  note: {reason}")
-    lines += [*_forecast(planned, work, folder, all_of_it=True)]
-    lines += [*_continued(planned, work, folder), *_at_hand(study.resources, study.placement)]
+    lines += _forecast(planned, work, folder, all_of_it=True)
+    lines += _at_hand(study.resources, study.placement)
     tell(console, [*lines, *_found(study.name, work), *_further(study.name, work, components)])
 
 
@@ -51,12 +56,26 @@ def tell_beginning(console: Console, planned: Runnable, work: Work, folder: Stud
     name = planned.study.name
     for line in _found(name, work):
         console.print(line)
-    lines = planned.described(work)
+    begun, unused = _begun(work, folder)
+    lines = planned.described(work, begun=begun)
     if lines:
-        tell(console, [*lines, *_forecast(planned, work, folder), *_continued(planned, work, folder)])
+        wanted = downloads_in_words(downloads_of(planned, work))
+        lines += [*unused, *(f"  {line}" for line in wanted)]
+        tell(console, [*lines, *_forecast(planned, work, folder)])
     for line in _further(name, work, planned.components):
         console.print(line)
     return planned.notes if lines else ()
+
+
+def downloads_of(planned: Runnable, work: Work) -> list[Download]:
+    """What the trials that are missing need and this machine does not have; nothing where others run them."""
+    known = planned.components
+    tasks = [task for trial in work.missing for task in (known.task(trial), *known.others(trial))]
+    return _downloads(planned, tasks)
+
+
+def _downloads(planned: Runnable, tasks: Iterable[Task]) -> list[Download]:
+    return [] if elsewhere() else downloads(planned.study.model, tasks, planned.model.fingerprint)
 
 
 def _forecast(planned: Runnable, work: Work, folder: StudyFolder, all_of_it: bool = False) -> list[str]:
@@ -72,29 +91,17 @@ def _forecast(planned: Runnable, work: Work, folder: StudyFolder, all_of_it: boo
     return [f"  {line}" for line in lines]
 
 
-def _continued(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
-    """Lines about trials that start where ones with fewer steps ended, and about those that cannot."""
-    if not any_kept(folder):
-        return []
-    begun: Counter[int] = Counter()
+def _begun(work: Work, folder: StudyFolder) -> tuple[dict[str, int], list[str]]:
+    """The steps of earlier trials that new ones go on from, by trial id, and notes on those that cannot."""
+    begun: dict[str, int] = {}
     unused: Counter[str] = Counter()
-    spared = 0
-    for trial in work.new:
+    for trial in work.new if any_kept(folder) else ():
         found = longest(folder, trial)
         if isinstance(found, str):
             unused[found] += 1
-        elif found is not None and trial.training is not None:
-            step = found.step
-            begun[step] += 1
-            spared += trial_cost(trial, planned.components).trained * step // trial.training.steps
-    lines = [
-        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,} of an earlier one"
-        for step, count in sorted(begun.items())
-    ]
-    if spared:
-        lines.append(f"which saves {spared:,} of the trained positions counted above")
-    lines += [f"note: {counted(count, 'trial')}: {said}" for said, count in unused.items()]
-    return [f"  {line}" for line in lines]
+        elif found is not None:
+            begun[trial.id] = found.step
+    return begun, [f"  note: {counted(count, 'trial')}: {said}" for said, count in unused.items()]
 
 
 def _found(name: str, work: Work) -> list[str]:

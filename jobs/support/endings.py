@@ -50,7 +50,7 @@ def _study(console: Console, results: Results) -> int:
     trials, folder = results.table, results.folder
     print_results(console, results)
     _failures(console, results)
-    print_comparisons(console, results.ended.values())
+    print_comparisons(console, results.ended.values(), folder.root)
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     tell_tracking(console, results)

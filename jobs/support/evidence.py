@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.findings.claims import JUDGED
-from analysis.findings.common import Judged
+from analysis.findings.common import ALSO, Judged
 from analysis.findings.judging import case
 from analysis.findings.planning import seen
 from analysis.findings.rules import Tested
@@ -25,6 +25,16 @@ from softprior.results.folder import StudyFolder
 from softprior.results.records import read_study
 from softprior.studies.components import Components
 from softprior.studies.table import CLAIMS
+
+ONE_SEED = "1 seed: nothing is tested, and no number has an interval; add seeds"
+
+ADD_SEEDS = "; add seeds"
+
+SEEDS_LACK = f"the study has fewer than two seeds{ADD_SEEDS}"
+
+LISTED = "docs/findings.md lists the claims"
+
+NONE = f"this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them ({LISTED})"
 
 
 class ClaimTest(NamedTuple):
@@ -79,39 +89,39 @@ def forecast(
         return []
     study, claims = expected(trials, components, shape), planned_claims(folder)
     lines = evidence(study, claims)
-    return [*lines, *unjudged(study, claims)] if all_of_it else lines
+    if all_of_it:
+        return [*lines, *unjudged(study, claims)]
+    if judges_none(study, claims):
+        lines.append(f"{NONE}; --dry-run says what each of them lacks")
+    return lines
 
 
 def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
-    """Lines about the smallest p that the seeds of the whole study can give, alone and corrected.
+    """What the tests of the whole study can give with its seeds, in one line; none where nothing is tested.
 
     Args:
         study: see `expected`.
     """
     seeds = len({run.seed for run in study.runs})
-    smallest = least_p(seeds)
-    lines = [
-        f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
-        + ("" if smallest <= LEVEL else " (six seeds are the fewest for 0.05)")
-    ]
+    if seeds == 1:
+        return [ONE_SEED]
     tests = claim_tests(study, claims)
+    flips = [one for one in tests if one.test.least > 0]
+    if not flips:
+        return []
+    several = counted(len({one.claim for one in flips}), "claim")
+    line = f"{counted(seeds, 'seed')}: {counted(len(flips), 'sign-flip test')} of {several} can give"
+    line += f" p = {min(one.test.least for one in flips):.2g} at best"
     least = np.array([one.test.least for one in tests])
-    flips = int(np.count_nonzero(least))
-    if flips > 1:
-        corrected = holm(least)[least > 0].min()
-        if corrected > LEVEL:
-            flipped = [one for one in tests if one.test.least > 0]
-            several = counted(len({one.claim for one in flipped}), "claim")
-            line = (
-                f"{counted(flips, 'sign-flip test')} of {several}: p = {corrected:.2g} at best after Holm's "
-                f"correction ({_fewest(flips)})"
-            )
-            others = len(tests) - flips
-            if others:
-                have = by_number(others, "has", "have")
-                line += f"; {counted(others, 'test')} of equality {have} no smallest p"
-            lines.append(line)
-    return lines
+    corrected = holm(least)[least > 0].min()
+    if len(flips) > 1:
+        line += f", {corrected:.2g} after Holm's correction"
+    if corrected > LEVEL:
+        line += f" ({_fewest(len(flips))})"
+    others = len(tests) - len(flips)
+    if others:
+        line += f"; {counted(others, 'test')} of equality can give any p"
+    return [line]
 
 
 def unjudged(study: Study, claims: Sequence[Judged]) -> list[str]:
@@ -121,11 +131,14 @@ def unjudged(study: Study, claims: Sequence[Judged]) -> list[str]:
         study: see `expected`.
     """
     reasons: dict[str, list[str]] = {}
+    single = len({run.seed for run in study.runs}) == 1
     for judged in claims:
         found, lacking = judged.evidence(study), dict[str, list[str]]()
         for known in found:
-            if known.missing:
-                lacking.setdefault(known.missing, []).append(known.where)
+            for reason in known.missing.split(ALSO) if known.missing else ():
+                # Of one seed, all that is said of pairs and of priors is the same.
+                same = SEEDS_LACK if single and reason.endswith(ADD_SEEDS) else reason
+                lacking.setdefault(same, []).append(known.where)
         for reason, where in lacking.items():
             in_places = f" ({places(where)})" if len(where) < len(found) else ""
             reasons.setdefault(reason, []).append(f"{judged.claim.number}{in_places}")
@@ -135,7 +148,15 @@ def unjudged(study: Study, claims: Sequence[Judged]) -> list[str]:
         f"{by_number(len(numbers), 'claim', 'claims')} {', '.join(numbers)}: {reason}"
         for reason, numbers in reasons.items()
     ]
-    return ["not judged by this study (docs/findings.md lists the claims):", *(f"  {line}" for line in lines)]
+    heading = f"not judged by this study ({LISTED}):"
+    if judges_none(study, claims):
+        heading = f"{NONE}; what each of them lacks:"
+    return [heading, *(f"  {line}" for line in lines)]
+
+
+def judges_none(study: Study, claims: Sequence[Judged]) -> bool:
+    """Whether the whole study judges no claim."""
+    return all(known.missing for judged in claims for known in judged.evidence(study))
 
 
 def _fewest(flips: int) -> str:

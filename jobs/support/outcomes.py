@@ -9,6 +9,7 @@ from rich.console import Console
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
 from analysis.findings.study import Study, repeats_of, runs_of
+from analysis.inference.intervals import FEWEST
 from analysis.overall import in_words as scores_in_words
 from analysis.overall import overall
 from analysis.spread import in_words as spread_in_words
@@ -18,6 +19,7 @@ from softprior.inputs.specs import REPEATS
 from softprior.library.repeats import in_words
 from softprior.library.results import Results
 from softprior.results.records import Record
+from softprior.results.storage import Location
 
 
 def print_results(console: Console, results: Results) -> None:
@@ -28,22 +30,30 @@ def print_results(console: Console, results: Results) -> None:
             console.print(line, soft_wrap=True)
 
 
-def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints tables for every axis with two values and two seeds, scores of priors, and why seeds differ.
+def print_comparisons(console: Console, records: Iterable[Record], folder: Location) -> None:
+    """Prints tables for every axis with two values and three seeds, scores of priors, and why seeds differ.
 
-    But for the task: losses on different problems do not compare, unless somebody asks for it.
+    But for the task: losses on different problems do not compare, unless somebody asks for it. Two seeds have
+    no intervals, and so one line in place of all this.
 
     Args:
         records: repeated trials among them, which say how much of a difference is rounding or order.
+        folder: of the study.
     """
     known = list(records)
     runs, baselines = runs_of(known)
     twins, reordered = (repeats_of(known, runs, kind) for kind in REPEATS)
     study = Study(runs, baselines, twins=twins, reordered=reordered)
-    for axis in differing(study):
-        if axis == "task":
-            continue
-        console.print(comparison_table(compare(study, axis), axis))
+    tables = {axis: compare(study, axis) for axis in differing(study) if axis != "task"}
+    if tables and all(row.seeds < FEWEST for rows in tables.values() for row in rows):
+        console.print(
+            f"two seeds have no intervals, so nothing is compared along {', '.join(tables)}; add seeds "
+            f"(python -m jobs.compare {folder} {next(iter(tables))} prints the differences of these)",
+            soft_wrap=True,
+        )
+        return
+    for axis, rows in tables.items():
+        console.print(comparison_table(rows, axis))
     for line in scores_in_words(overall(study)):
         console.print(line)
     for line in spread_in_words(spreads(study)):

@@ -10,12 +10,11 @@ import yaml
 from mlflow import MlflowClient
 
 from jobs.activations import FINISHED, main
-from softprior.activations import state
 from softprior.activations.folder import RunFolder
 from softprior.activations.merging import finish, saved_shards
 from softprior.activations.plan import plan_activations
 from softprior.errors import UserError
-from softprior.results import lease
+from softprior.results import lease, storage
 from softprior.results.storage import location
 from tests.activations.test_worker import assert_same_store, read, spec, worker
 from tests.object_store import bucket
@@ -24,11 +23,11 @@ from tests.tracking_server import Server, server
 __all__ = ["bucket", "server"]  # fixtures
 
 
-@pytest.mark.parametrize("first", [state.FIRST, 100], ids=["whole", "cut"])
+@pytest.mark.parametrize("first", [storage.FIRST, 100], ids=["whole", "cut"])
 def test_a_worker_that_died_has_its_shards_in_the_bucket(
     first: int, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "FIRST", first)  # headers that do not fit the first request, too
+    monkeypatch.setattr(storage, "FIRST", first)  # headers that do not fit the first request, too
     plan = plan_activations(spec())
     folder, here = RunFolder(location(f"{bucket}/small")), RunFolder(tmp_path / "here")
     one, other = worker(plan, folder), worker(plan, folder)

@@ -79,14 +79,21 @@ def test_intervals_over_seeds_are_students():
 
 
 def test_intervals_stay_inside_what_a_number_can_be():
-    """Two seeds at 0.375 and 0.625: Student's interval goes from -1.09 to 2.09."""
-    two = np.array([0.375, 0.625])
-    assert intervals.over_seeds(two).low == pytest.approx(0.5 - stats.t.ppf(0.975, 1) * 0.125)
-    assert intervals.over_seeds(two).low == pytest.approx(-1.088, abs=1e-3)
-    found = intervals.over_seeds(two, possible=SHARE)
+    """Seeds at 0.2, 0.5 and 0.8: Student's interval goes from -0.25 to 1.25."""
+    few = np.array([0.2, 0.5, 0.8])
+    assert intervals.over_seeds(few).low == pytest.approx(0.5 - stats.t.ppf(0.975, 2) * 0.3 / 3**0.5)
+    assert intervals.over_seeds(few).low == pytest.approx(-0.245, abs=1e-3)
+    found = intervals.over_seeds(few, possible=SHARE)
     assert (found.low, found.high, found.missing) == (0, 1, "")
-    assert intervals.over_seeds(two, possible=LOSS).low == 0
-    assert intervals.over_seeds(two, possible=LOSS).high == intervals.over_seeds(two).high
+    assert intervals.over_seeds(few, possible=LOSS).low == 0
+    assert intervals.over_seeds(few, possible=LOSS).high == intervals.over_seeds(few).high
+
+
+def test_two_seeds_have_no_interval():
+    assert intervals.over_seeds(np.array([0.375, 0.625])).missing == intervals.TWO_SEEDS
+    assert jackknife.student(jackknife.Estimate(0.5, 0.1, 2)).missing == intervals.TWO_SEEDS
+    groups = PerExample(np.array([[1.0, 2.0], [3.0, 5.0]]), np.ones(2), ("a", "b"), (0, 1))
+    assert intervals.over_seeds_and_groups(groups).missing == intervals.TWO_SEEDS
 
 
 def test_equal_seeds_have_no_interval():

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.findings.simulated import NO_PROMPT, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
-from analysis.overall import in_words, overall
+from analysis.overall import in_words, overall, scored_cells
 
 LOSSES = {"isotropic": (1.8, 2.0, 2.2), "fitted": (2.4, 1.9, 3.2)}
 """By seed. `isotropic` is the best prior, with a mean of 2.0, and no prompt has 4.0."""
@@ -29,7 +29,11 @@ def test_priors_are_scored_between_no_prompt_and_the_best() -> None:
         assert run.record.test is not None
         score = run.record.test.model_copy(update={"loss": LOSSES[run.axes["prior"]][run.seed]})
         runs.append(replace(run, record=run.record.model_copy(update={"test": score})))
+    known = scored_cells(replace(study, runs=runs))
+    assert known is not None
+    assert known.limit == pytest.approx(4 / (4 - 2)), "a loss of 0"
     first, second = overall(replace(study, runs=runs))
+    assert second.interval.high <= known.limit
     assert (first.prior, second.prior) == ("isotropic", "fitted")
     assert first.score == pytest.approx(1.0)
     assert second.score == pytest.approx(0.7625)

@@ -188,26 +188,26 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
 
 
 def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None:
-    """Equality: [-0.1, 0.3] in two seeds; t(0.95, 1) = 6.314 and t(0.975, 1) = 12.706, times 0.2."""
+    """Equality: three seeds 0.2 apart; t(0.95, 2) = 2.920 and t(0.975, 2) = 4.303, times 0.2 / sqrt(3)."""
     own = Evidence(
         where="here",
-        numbers={"b - a": np.array([-0.1, 0.3])},
-        trials={"b - a": ("t1", "t2", "t3", "t4")},
+        numbers={"b - a": np.array([-0.1, 0.1, 0.3])},
+        trials={"b - a": ("t1", "t2", "t3", "t4", "t5", "t6")},
         margin=0.25,
         margin_trials=("t0", "t1", "t2"),
-        noise=Noise(0.08, ("t5",)),
+        noise=Noise(0.08, ("t7",)),
     )
     one = case(quality.JUDGED, own)
     found = finding(one, [test.p for test in one.tests], 2)
     (table,) = tables(verdicts.section([found], ""))
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells["number"].text == "b - a: 0.100 nats"
-    assert cells["95% interval"].text == minus("-2.441 to 2.641")
-    assert cells["90% interval"].text == minus("-1.163 to 1.363")
+    assert cells["95% interval"].text == minus("-0.397 to 0.597")
+    assert cells["90% interval"].text == minus("-0.237 to 0.437")
     assert (cells["claimed"].text, cells["claimed"].trials) == ("within ±0.25", ("t0", "t1", "t2"))
     twins = cells["noise of twins"]
-    assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t5",))
-    assert "could have seen" not in cells, "two seeds give no p below 0.5"
+    assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t7",))
+    assert "could have seen" not in cells, "three seeds give no p below 0.25"
     heading, _, line, *_ = markdown([found]).splitlines()
     assert dict(zip(heading.split(" | "), line.split(" | "), strict=True)).items() >= {
         ("95% interval", cells["95% interval"].text),

@@ -482,7 +482,7 @@ def test_comparisons_at_the_end_have_the_noise_of_twins(
         records = [
             Record.model_validate_json(path.read_text()) for path in sorted(one.records.glob("*.json"))
         ]
-        print_comparisons(screen(80), records)
+        print_comparisons(screen(80), records, one.root)
         said.append(capsys.readouterr().out)
     assert "twins" in said[0]
     assert "twins" not in said[1]

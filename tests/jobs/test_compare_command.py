@@ -60,15 +60,17 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
             shown = prior.shown_as(Shown("like the vocabulary", {}))
             record = record.model_copy(update={"spec": record.spec.model_copy(update={"prior": shown})})
         labelled.append(record)
-    print_comparisons(screen(80), labelled)
+    print_comparisons(screen(80), labelled, folder.root)
     text = capsys.readouterr().out
     assert "prior against" in text
     assert "like the vocabulary" in " ".join(text.split())
     assert "interquartile mean of scores" in " ".join(text.split())
-    assert "3 seeds give p = 0.25 at best, 0.25 after Holm: 6 are the fewest for 0.05" in " ".join(
-        text.split()
-    )
-    print_comparisons(screen(80), finished_study.records.values())
+    best = "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: 6 are the fewest for 0.05"
+    assert best in " ".join(text.split())
+    print_comparisons(screen(80), [r for r in labelled if r.spec.seed != 2], folder.root)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("two seeds have no intervals, so nothing is compared along prior; add seeds")
+    print_comparisons(screen(80), finished_study.records.values(), folder.root)
     assert capsys.readouterr().out == "", "one seed has nothing to compare"
 
 
@@ -82,7 +84,7 @@ def test_tasks_are_not_compared_at_the_end_of_a_study(capsys: pytest.CaptureFixt
         for record in records
         for spec in [record.spec.model_copy(update={"task": other})]
     ]
-    print_comparisons(screen(80), records)
+    print_comparisons(screen(80), records, Path("results"))
     text = capsys.readouterr().out
     assert "prior against" in text
     assert "task against" not in text
@@ -179,7 +181,9 @@ def test_holm_takes_rows_with_unlike_numbers_of_seeds_together() -> None:
     ]
     assert [row.adjusted for row in rows] == [2 * 2 / 2**9, 2 / 2**5]
     (line,) = [line for line in caption(rows) if "at best" in line]
-    assert line == "5 seeds give p = 0.062 at best, 0.062 after Holm: 6 are the fewest for 0.05"
+    assert line == (
+        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table: 6 are the fewest for 0.05"
+    )
 
 
 def test_seeds_that_are_not_enough_for_very_many_rows() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy.stats import wilcoxon
 
 from analysis.findings.claims import JUDGED
+from analysis.findings.common import ALSO
 from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
@@ -30,7 +31,8 @@ from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.studies.components import Components
-from softprior.studies.estimate import trial_cost
+from softprior.studies.describe import describe, listed
+from softprior.studies.estimate import total_cost, trial_cost
 from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
 from softprior.training import continuing
@@ -103,7 +105,7 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
 
 
 def test_other_tasks_have_a_row_each_with_an_interval(tmp_path: Path) -> None:
-    plan = planned(tmp_path, seeds=[0, 1], evaluation={"examples": 10, "also": ["language"]})
+    plan = planned(tmp_path, seeds=[0, 1, 2], evaluation={"examples": 10, "also": ["language"]})
     reading: Any = SimpleNamespace(study=results(plan))
     table = grid.section(reading).blocks[-1]
     assert isinstance(table, Table)
@@ -114,7 +116,7 @@ def test_other_tasks_have_a_row_each_with_an_interval(tmp_path: Path) -> None:
         run.record.also[0].score.loss for run in reading.study.runs if run.axes["prior"] == "isotropic"
     ]
     without = reading.study.baselines["arithmetic"].also[0].score.loss
-    assert table.rows[0][3].order == pytest.approx(sum(changes) / 2 - without)
+    assert table.rows[0][3].order == pytest.approx(sum(changes) / 3 - without)
     assert "[" in table.rows[0][3].text
 
 
@@ -166,6 +168,7 @@ ADVISED: dict[str, list[dict[str, Any]]] = {
     "add removal to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["removal"]}}],
     "add projection to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["projection"]}}],
     "add language to evaluation.also": [{"evaluation": {"examples": 10, "also": ["language"]}}],
+    "add seeds": [{"seeds": [0, 1]}],
     "add rates": [{"rates": [0.01, 0.02, 0.04, 0.08]}],
     "add a second rate": [{"rates": [0.01, 0.02]}],
     "add another": [{"priors": ["isotropic", "fitted"]}],
@@ -181,11 +184,16 @@ ADVISED: dict[str, list[dict[str, Any]]] = {
 """What a study becomes that does as it is told, one for each way."""
 
 
-def advised(advice: str) -> list[dict[str, Any]]:
-    """The same of advice in two parts."""
-    first, _, second = advice.partition(", and ")
-    also = ADVISED.get(second, [{}])
-    return [own | other for own in ADVISED[first if second in ADVISED else advice] for other in also]
+def advised(missing: str) -> list[dict[str, Any]]:
+    """What a study becomes that does all that it is told; advice may be in two parts."""
+    ways: list[dict[str, Any]] = [{}]
+    for reason in missing.split(ALSO):
+        advice = reason.partition("; ")[2]
+        first, _, second = advice.partition(", and ")
+        parts = [ADVISED[first], ADVISED[second]] if second in ADVISED else [ADVISED[advice]]
+        for part in parts:
+            ways = [way | changes for way in ways for changes in part]
+    return ways
 
 
 @pytest.mark.parametrize(
@@ -198,32 +206,21 @@ def advised(advice: str) -> list[dict[str, Any]]:
     ids=["one token", "deeper blocks", "network"],
 )
 def test_advice_leads_to_a_study_that_is_planned_and_judged(method: dict[str, Any], tmp_path: Path) -> None:
-    """What settles a claim that is not judged is not refused, and gives a number after three steps."""
+    """All that settles a claim is said at once: a study that does it is not refused, and has a number."""
     poor = {
         "methods": [method],
         "priors": ["isotropic"],
-        "seeds": [0, 1],
+        "seeds": [0],
         "training": {"steps": 2, "batch": 8},
     }
+    study = results(planned(tmp_path, **poor))
     known: dict[str, Study] = {}
-
-    def asked(way: dict[str, Any]) -> Study:
-        name = json.dumps(way)
-        if name not in known:
-            known[name] = results(planned(tmp_path, **way))
-        return known[name]
-
     for judged in JUDGED:
-        ways = [poor]
-        for _ in range(4):
-            found = [(way, judged.evidence(asked(way))) for way in ways]
-            ways = [
-                way | changes
-                for way, own in found
-                if all(one.missing for one in own)
-                for changes in advised(own[0].missing.partition("; ")[2])
-            ]
-        assert not ways, judged.claim.name
+        for changes in advised(judged.evidence(study)[0].missing):
+            name = json.dumps(changes)
+            if name not in known:
+                known[name] = results(planned(tmp_path, **(poor | changes)))
+            assert not all(one.missing for one in judged.evidence(known[name])), (judged.claim.name, changes)
 
 
 def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
@@ -253,9 +250,8 @@ def test_the_line_is_holms_best(tmp_path: Path) -> None:
     assert len(claim_tests(results(plan), JUDGED)) == 10
     best = 9 * 2 / 2**7
     assert lines(plan, tmp_path) == [
-        "7 seeds: comparing two priors can give p = 0.016 at best",
-        f"9 sign-flip tests of 4 claims: p = {best:.2g} at best after Holm's correction "
-        "(9 seeds are the fewest for 0.05); 1 test of equality has no smallest p",
+        f"7 seeds: 9 sign-flip tests of 4 claims can give p = 0.016 at best, {best:.2g} after Holm's "
+        "correction (9 seeds are the fewest for 0.05); 1 test of equality can give any p",
     ]
     enough = planned(tmp_path, seeds=list(range(9)), training={"steps": 8, "batch": 8, "curve": 4})
     assert len(lines(enough, tmp_path)) == 1
@@ -263,14 +259,44 @@ def test_the_line_is_holms_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5, 6, 10])
-def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int, tmp_path: Path) -> None:
+def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int) -> None:
     # All differences of one sign and all different: the most extreme outcome of the signed-rank test.
-    best = wilcoxon([1.0 + i for i in range(seeds)], method="exact").pvalue
-    assert least_p(seeds) == pytest.approx(best)
-    first, *_ = lines(planned(tmp_path, seeds=[*range(seeds), 0]), tmp_path)
-    assert first.startswith(f"{seeds} seed")
-    assert f"p = {best:.2g} at best" in first
-    assert ("fewest" not in first) is (seeds >= 6)
+    assert least_p(seeds) == pytest.approx(wilcoxon([1.0 + i for i in range(seeds)], method="exact").pvalue)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "priors", "line"),
+    [
+        (1, 2, "1 seed: nothing is tested, and no number has an interval; add seeds"),
+        (
+            2,
+            1,
+            "2 seeds: 3 sign-flip tests of 1 claim can give p = 0.5 at best, 1 after Holm's correction "
+            "(7 seeds are the fewest for 0.05)",
+        ),
+        (
+            3,
+            5,
+            "3 seeds: 24 sign-flip tests of 4 claims can give p = 0.25 at best, 1 after Holm's correction "
+            "(10 seeds are the fewest for 0.05); 1 test of equality can give any p",
+        ),
+        (
+            9,
+            2,
+            "9 seeds: 9 sign-flip tests of 4 claims can give p = 0.0039 at best, 0.035 after Holm's "
+            "correction; 1 test of equality can give any p",
+        ),
+    ],
+)
+def test_what_seeds_can_show_is_one_line(seeds: int, priors: int, line: str, tmp_path: Path) -> None:
+    """One fewest number of seeds, which is that of all tests together."""
+    known = ["isotropic", "fitted", "vocabulary", "xavier", "exclusion"][:priors]
+    training = {"steps": 8, "batch": 8, "curve": 4}
+    plan = planned(tmp_path, seeds=list(range(seeds)), priors=known, training=training)
+    first, *others = lines(plan, tmp_path)
+    assert first == line
+    assert [other.partition(";")[0] for other in others] == ["this study judges no claim"] * (seeds == 1)
+    assert any("compare them seed by seed" in said for said in describe(plan, plan.trials)) is (priors > 1)
 
 
 def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished, tmp_path: Path) -> None:
@@ -283,17 +309,16 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         "claims": {"quality": quality.rule, "speed": "another"},
     }
     folder.study.write_text(json.dumps(header))
-    assert len(said(plan, folder)) == 1, "one flip, and equality"
+    assert "5 seeds: 1 sign-flip test of 1 claim can give p = 0.062 at best (6 seeds" in said(plan, folder)[0]
     for path in folder.records.iterdir():
         path.unlink()
-    assert said(plan, folder) == lines(plan, tmp_path / "new")
-    assert len(said(plan, folder)) == 2
+    assert said(plan, folder) == lines(plan, tmp_path / "new") != []
 
 
 def test_trials_that_go_on_from_kept_checkpoints_are_told(
     finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study has 6 steps; a trial of its file with 4 was kept, which saves 4 of its 6 steps."""
+    """The study has 6 steps; a trial of its file with 4 was kept, so that 2 are left to pay for."""
     folder, plan = StudyFolder(tmp_path / "results" / "small"), finished_study.plan
     last = plan.trials[-1]
     assert last.training is not None
@@ -307,9 +332,12 @@ def test_trials_that_go_on_from_kept_checkpoints_are_told(
         tell_beginning(console, grid, grid.look(folder, again=False), folder)
         return console.export_text()
 
-    spared = trial_cost(last, plan.components).trained * 4 // 6
+    whole, left = (total_cost(plan.trials, plan.components, begun) for begun in ({}, {last.id: 4}))
+    assert whole.trained - left.trained == trial_cost(last, plan.components).trained * 4 // 6
+    assert f"about {left.trained:,} positions trained and {left.evaluated:,} evaluated" in told()
     assert "1 trial goes on from step 4 of an earlier one" in told()
-    assert f"which saves {spared:,} of the trained positions counted above" in told()
+    (line,) = [line for line in listed(plan.trials, plan.components, 99, {last.id: 4}) if last.id in line]
+    assert line.endswith("positions, on from step 4")
     monkeypatch.setattr(continuing, "SOURCES", "other")
     assert "note: 1 trial: starts from scratch: the 4-step trial it could have continued was" in told()
 
@@ -323,4 +351,4 @@ def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp
     printed = console.export_text()
     assert "study small: 3 of 13 trials are finished already" in printed
     assert "study small: 10 trials on tiny" in printed
-    assert "6 seeds: comparing two priors can give p = 0.031 at best" in printed
+    assert "6 seeds: 8 sign-flip tests of 3 claims can give p = 0.031 at best" in printed

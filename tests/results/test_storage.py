@@ -39,7 +39,7 @@ from softprior.results.storage import (
 from softprior.studies.failures import failed
 from softprior.studies.search.storage import _storage
 from softprior.tracking.client import tracking_uri
-from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
+from softprior.training.checkpoint import TrialState, load_checkpoint, load_header, save_checkpoint
 from tests.builders import trial
 from tests.google_store import google_store
 from tests.object_store import object_store
@@ -168,7 +168,7 @@ def test_a_write_that_fails_leaves_what_was_there(bucket: str) -> None:
     assert path.read_text() == "old"
 
 
-def test_records_posteriors_and_checkpoints_come_back(bucket: str) -> None:
+def test_records_posteriors_and_checkpoints_come_back(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = StudyFolder(location(f"{bucket}/study"))
     specs = [trial(seed=seed) for seed in range(3)]
     for spec in specs:
@@ -187,6 +187,13 @@ def test_records_posteriors_and_checkpoints_come_back(bucket: str) -> None:
     progress, tensors = load_checkpoint(folder.checkpoint("a"), "a") or pytest.fail("it is there")
     assert progress.step == 2
     assert torch.equal(tensors["m"], vectors[Place(0)])
+    with monkeypatch.context() as no_more:
+        no_more.delattr(RemotePath, "download")  # the header alone
+        header = load_header(folder.checkpoint("a"), "a")
+        assert load_header(folder.checkpoint("a"), "b") is None
+        assert load_header(folder.checkpoint("b"), "b") is None
+    assert header is not None
+    assert header.step == 2
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(bucket: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the dry run says, against counting by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,19 +54,47 @@ def test_training_counts_texts_and_one_prompt_a_pass():
 
 def test_evaluation_counts_curve_test_control_and_answers():
     loss, answers = 8 * 20, 4 * (20 + 3)
-    # First and last point of validation, the test, and the test with contexts shuffled.
-    assert cost(trial()).evaluated == (2 + 1) * loss + loss + answers
-    assert cost(trial(context_shuffle=False)).evaluated == 3 * loss + answers
-    assert cost(trial(generate=0)).evaluated == 4 * loss
+    # First and last point of validation, the test with and without training, and with contexts shuffled.
+    assert cost(trial()).evaluated == 2 * loss + 2 * loss + loss + answers
+    assert cost(trial(context_shuffle=False)).evaluated == 4 * loss + answers
+    assert cost(trial(generate=0)).evaluated == 5 * loss
     more = TrainingSpec(steps=7, batch=3, curve=5)
-    assert cost(trial(training=more)).evaluated == (2 + 5) * loss + loss + answers
+    assert cost(trial(training=more)).evaluated == (1 + 5) * loss + 2 * loss + loss + answers
     assert cost(trial("none")).evaluated == 2 * loss + loss + answers
-    assert cost(trial(examples=10_000)).evaluated == 4 * 10 * 20 + answers
+    # All of 256 validation examples and of 10 test examples.
+    assert cost(trial(examples=10_000)).evaluated == 2 * 256 * 20 + 3 * 10 * 20 + answers
+
+
+def test_only_examples_that_exist_are_counted():
+    """Of a task that lacks examples, also as another task: in batches, on the curve, in tests and answers."""
+    other = TASKS["language"](length=32)
+    spec = trial(examples=100, generate=50, also=(TASKS.entry(other),))
+    known = Components.of([spec])
+    lacking = {
+        TASKS.entry(SUMS).canonical(): {"train_short": 1998, "validation_short": 251, "test_short": 7},
+        TASKS.entry(other).canonical(): {"test_short": 250},
+    }
+    found = trial_cost(spec, replace(known, data=lacking))
+    assert found.trained == 7 * (2 * 20 + 20)
+    assert found.evaluated == 2 * 5 * 20 + 3 * 3 * 20 + 3 * (20 + 3) + 6 * 32
+    begun = trial_cost(spec, replace(known, data=lacking), begun=6)
+    assert begun.trained == found.trained // 7
+
+
+def test_tasks_without_contexts_have_none_swapped(tmp_path: Path):
+    file = tmp_path / "rows.csv"
+    file.write_text("q,a\n" + "".join(f"what is {i}?,{i}\n" for i in range(30)))
+    pairs = {"data": str(file), "input": "{q}", "answer": "{a}", "test_examples": 3}
+    with_context, without = (
+        TASKS["pairs"].model_validate(pairs | {"context": context}) for context in ("q", None)
+    )
+    one, other = (cost(trial(task=task)).evaluated for task in (with_context, without))
+    assert one - other == 3 * without.positions()
 
 
 def test_a_task_that_generates_nothing_costs_only_its_loss():
     task = TASKS["language"](length=32)
-    assert cost(trial(task=task)).evaluated == 3 * 8 * 32
+    assert cost(trial(task=task)).evaluated == 4 * 8 * 32
 
 
 def test_costs_add_up():

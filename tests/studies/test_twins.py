@@ -89,7 +89,7 @@ def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path)
         for p in (plan, single)
     )
     assert seeds == alone
-    assert seeds[0].startswith("2 seeds: comparing two priors can give p = 0.5")
+    assert seeds[0].startswith("2 seeds: 8 sign-flip tests of 3 claims can give p = 0.5 at best")
     summary = "\n".join(listed(single.trials, single.components, 1))
     assert "4 trials (2 priors, 2 seeds), " in summary
     assert "6 trials (2 priors, 2 seeds, 2 twins), " in "\n".join(listed(plan.trials, plan.components, 1))

@@ -417,5 +417,5 @@ def test_the_estimate_counts_every_choice() -> None:
             {spec.task.canonical(): task}, {spec.method.canonical(): METHODS["none"]()}, {}
         )
         found[len(labels)] = trial_cost(spec, components).evaluated
-    # A loss twice, the control, and a loss for each choice.
-    assert found[4] / found[2] == pytest.approx(7 / 5)
+    # A loss twice, and a loss for each choice; there is no context to swap.
+    assert found[4] / found[2] == pytest.approx(6 / 4)

@@ -631,7 +631,7 @@ def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenize
         "end-of-sequence token, where it would end; remove the row",
     ]
     paged = pairs("rows.jsonl", input="{page}{question}", context="page")
-    assert paged.misfit() == "longer than length = 384, or whose control is"
+    assert paged.misfit() == "longer than length = 384 (with their own context or a swapped one)"
 
 
 def test_contents_count_in_the_id_and_the_place_of_a_file_does_not(tmp_path: Path) -> None:

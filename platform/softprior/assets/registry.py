@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import httpx2
 from unearth import Link, PackageFinder
 from unearth.auth import MultiDomainBasicAuth
 from unearth.fetchers import Fetcher, PyPIClient
 
-from softprior.assets.cache import lock, place
+from softprior.assets.cache import cache_root, lock, place
 from softprior.assets.catalogue import RegistryFile
 from softprior.assets.pip_settings import PipSettings, pip_settings
 from softprior.assets.progress import fetching, megabytes, say
@@ -58,6 +59,20 @@ def fetch(file: RegistryFile) -> Path:
         f"({reasons[-1] if reasons else 'no index that pip is configured for has it'}); "
         f"run once with network access, or put the file at {target}"
     )
+
+
+def is_fetched(file: RegistryFile) -> bool:
+    """Whether the cache has the whole file, as far as its size says."""
+    target = cache_root() / "downloads" / file.filename
+    return target.exists() and target.stat().st_size == file.size
+
+
+def sources() -> list[str]:
+    """Where files come from, as pip is configured: hosts of indexes, and folders."""
+    settings = pip_settings()
+    places = map(urlsplit, (*settings.indexes, *settings.find_links))
+    # Addresses may have passwords in them, hosts do not.
+    return list(dict.fromkeys(place.hostname or place.path for place in places))
 
 
 def _client(settings: PipSettings) -> PyPIClient:

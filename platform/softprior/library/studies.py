@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -44,12 +45,15 @@ class Runnable(Protocol):
     @property
     def model(self) -> KnownModel: ...
 
-    def described(self, work: Work | None = None, most: float | None = None) -> list[str]:
+    def described(
+        self, work: Work | None = None, most: float | None = None, begun: Mapping[str, int] = ...
+    ) -> list[str]:
         """What is to run, in words, and what it costs; nothing if nothing is.
 
         Args:
             work: what a run finds; by default nothing has run yet.
             most: also lists the trials of a grid, one by one if there are no more than this.
+            begun: steps that trials of a grid go on from, by trial id.
         """
 
     def look(self, folder: StudyFolder, again: bool) -> Work:

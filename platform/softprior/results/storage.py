@@ -31,6 +31,10 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the command of a submitted job."""
 
 
+FIRST, LONGEST = 2**16, 10**8
+"""Bytes of a file in a bucket that are requested first, and the most that a safetensors header may have."""
+
+
 @dataclass(frozen=True, order=True)
 class RemotePath:
     """The part of pathlib's `Path` that results need, for an object store.
@@ -254,6 +258,23 @@ def remove_folder(folder: Location) -> None:
         folder.remove_folder()
     elif folder.exists():
         shutil.rmtree(folder)
+
+
+def tensor_header(path: RemotePath) -> bytes:
+    """The JSON at the start of a safetensors file, behind eight bytes that say how long it is.
+
+    Raises:
+        ValueError: the file ends within it.
+    """
+    size = FIRST
+    while True:
+        start = path.read_start(size)
+        end = 8 + int.from_bytes(start[:8], "little")
+        if end <= len(start):
+            return start[8:end]
+        if len(start) < size or end > LONGEST:
+            raise ValueError("its header is cut short")
+        size = end
 
 
 @contextmanager

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Assignment, assignment
 from softprior.tasks import TASKS, Task
+from softprior.tasks.base import Split
 from softprior.training.also import other_tasks
 
 
 @dataclass(frozen=True)
 class Components:
-    """Tasks, methods and priors by the canonical text of their entries."""
+    """Tasks, methods and priors by the canonical text of their entries.
+
+    Attributes:
+        data: what is known of the tasks' examples, by the same texts and as in `Look.notes`.
+    """
 
     tasks: Mapping[str, Task]
     methods: Mapping[str, Method]
     priors: Mapping[str, Assignment]
+    data: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trials: Iterable[TrialSpec]) -> Components:
@@ -42,7 +48,10 @@ class Components:
     def __or__(self, other: Components) -> Components:
         """Both."""
         return Components(
-            {**self.tasks, **other.tasks}, {**self.methods, **other.methods}, {**self.priors, **other.priors}
+            {**self.tasks, **other.tasks},
+            {**self.methods, **other.methods},
+            {**self.priors, **other.priors},
+            {**self.data, **other.data},
         )
 
     def task(self, trial: TrialSpec) -> Task:
@@ -57,6 +66,11 @@ class Components:
         """The task of an entry, which in a search may be between those that were planned."""
         known = self.tasks.get(entry.canonical())
         return TASKS.component(entry) if known is None else known
+
+    def examples(self, task: Task, split: Split) -> int:
+        """Number of examples of a split: those asked for, less what the data are known to lack."""
+        known = self.data.get(TASKS.entry(task).canonical(), {})
+        return task.examples_of(split) - known.get(f"{split}_short", 0)
 
     def method(self, trial: TrialSpec) -> Method:
         """The method of a trial, which in a search may be between those that were planned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,15 @@ from softprior.inputs.specs import Pairing, PlacementSpec, ResourcesSpec, TrialS
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
-from softprior.studies.estimate import Cost, hours, other_cost, total_cost, trial_cost, trials_at_once
+from softprior.studies.estimate import (
+    NOTHING,
+    Cost,
+    hours,
+    other_cost,
+    total_cost,
+    trial_cost,
+    trials_at_once,
+)
 from softprior.studies.fits import Fits, fits
 from softprior.studies.placement import concurrent, has_shared_hosts, machine_cpus, room, trial_threads
 from softprior.studies.plan import Plan
@@ -43,26 +51,33 @@ DRAWS: dict[Pairing, str] = {
 }
 
 
-def describe(plan: Plan, trials: Sequence[TrialSpec], most: float | None = None) -> list[str]:
+def describe(
+    plan: Plan,
+    trials: Sequence[TrialSpec],
+    most: float | None = None,
+    begun: Mapping[str, int] = NOTHING,
+) -> list[str]:
     """Lines for the terminal.
 
     Args:
         trials: those that are to run, which may be a part of the study's.
         most: also lists the trials, one by one if there are no more than this.
+        begun: steps that trials go on from, by trial id.
     """
-    study, model, cost = plan.study, plan.model, total_cost(trials, plan.components)
+    study, model, cost = plan.study, plan.model, total_cost(trials, plan.components, begun)
     resources, placement = study.resources, study.placement
     lines = [f"study {study.name}: {counted(len(trials), 'trial')} on {study.model.id}"]
     if most is not None:
-        lines += [f"  {line}" for line in listed(trials, plan.components, most)]
+        lines += [f"  {line}" for line in listed(trials, plan.components, most, begun)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
     lines += [f"  {line}" for line in sizes(model)]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
+    lines += [f"  {line}" for line in _going_on(trials, begun)]
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
     made = fits(trials, plan.components, model.shape)
     lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
-    if any(trial.prior is not None for trial in trials):
+    if len({trial.prior.canonical() for trial in plan.trials if trial.prior is not None}) > 1:
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
 
@@ -77,9 +92,21 @@ def sizes(model: KnownModel) -> list[str]:
     return [f"the model: {', '.join(found)}"] if found else []
 
 
-def listed(trials: Sequence[TrialSpec], components: Components, most: float) -> list[str]:
+def listed(
+    trials: Sequence[TrialSpec], components: Components, most: float, begun: Mapping[str, int] = NOTHING
+) -> list[str]:
     """A line per trial, or per task and method if there are more than `most` trials."""
-    return (_every if len(trials) <= most else _summary)(trials, components)
+    return (_every if len(trials) <= most else _summary)(trials, components, begun)
+
+
+def _going_on(trials: Sequence[TrialSpec], begun: Mapping[str, int]) -> list[str]:
+    """How many trials go on from which step of earlier ones."""
+    steps = Counter(begun[trial.id] for trial in trials if trial.id in begun)
+    return [
+        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,} of an earlier "
+        "one; only the steps after it are counted"
+        for step, count in sorted(steps.items())
+    ]
 
 
 def _twins(trials: Sequence[TrialSpec]) -> list[str]:
@@ -116,20 +143,22 @@ def _reordered(every: Sequence[TrialSpec], components: Components) -> list[str]:
     ]
 
 
-def _every(trials: Sequence[TrialSpec], components: Components) -> list[str]:
+def _every(trials: Sequence[TrialSpec], components: Components, begun: Mapping[str, int]) -> list[str]:
     """A line per trial, under what all of them have in common."""
     known = axes(trials)
     same = common(known.values())
     said = common_in_words(known.values(), Axes._fields)
     lines = [said] if said else []
     for trial in trials:
-        cost = trial_cost(trial, components)
+        step = begun.get(trial.id, 0)
+        cost = trial_cost(trial, components, step)
         what = in_line(known[trial.id], without=same)
-        lines.append(f"{trial.id}  {what}  {cost.trained + cost.evaluated:,} positions")
+        on = f", on from step {step:,}" if step else ""
+        lines.append(f"{trial.id}  {what}  {cost.trained + cost.evaluated:,} positions{on}")
     return lines
 
 
-def _summary(trials: Sequence[TrialSpec], components: Components) -> list[str]:
+def _summary(trials: Sequence[TrialSpec], components: Components, begun: Mapping[str, int]) -> list[str]:
     """The number of trials of each task and method, and of the values on their other axes."""
     cells: dict[tuple[str, str], list[TrialSpec]] = {}
     tasks = names(trial.task for trial in trials)
@@ -150,7 +179,7 @@ def _summary(trials: Sequence[TrialSpec], components: Components) -> list[str]:
         several += [counted(kinds["twin"], "twin")] if kinds["twin"] else []
         several += [f"{kinds['reordered']:,} reordered"] if kinds["reordered"] else []
         of = f" ({', '.join(several)})"
-        cost = total_cost(alike, components)
+        cost = total_cost(alike, components, begun)
         what = f"{counted(len(alike), 'trial')}{of if several else ''}"
         lines.append(f"{task} · {method}: {what}, {cost.trained + cost.evaluated:,} positions")
     return [*lines, "--all lists every trial"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,12 +12,16 @@ from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
 from softprior.tasks import Task
+from softprior.tasks.base import Split
 from softprior.training.probes import ANY_PROMPT, EXAMPLES, PASSES, probes_of
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
 """The same for one GPU: what steps of 8 rows reach on an H200 with Llama-3.2-1B's shape in bfloat16. Steps of
 32 rows reach 244e12, of 128 rows 272e12 (docs/log.md); other GPUs have not been measured."""
+
+NOTHING: Mapping[str, int] = {}
+"""Where no trial goes on from another one."""
 
 
 class Cost(NamedTuple):
@@ -41,17 +45,25 @@ class Cost(NamedTuple):
         return 2.0 * parameters * (2 * self.trained + self.evaluated)
 
 
-def trial_cost(trial: TrialSpec, components: Components) -> Cost:
-    """Positions of a trial: its texts, and one prompt per pass (rows of a batch share it)."""
-    task, prompt = components.task(trial), components.method(trial).count()
-    length, evaluation = task.positions(), trial.evaluation
-    loss = min(evaluation.examples, task.test_examples) * length
-    tested = sum(_tested(other, evaluation) for other in (task, *components.others(trial)))
+def trial_cost(trial: TrialSpec, components: Components, begun: int = 0) -> Cost:
+    """Positions of a trial: its texts, and one prompt per pass (rows of a batch share it).
+
+    Args:
+        begun: steps that an earlier trial has trained, and this one goes on from.
+    """
+    task, evaluation = components.task(trial), trial.evaluation
+    validation = _loss(task, "validation", evaluation, components)
+    tested = _tested(task, evaluation, components)
+    tested += sum(_tested(other, evaluation, components) for other in components.others(trial))
     if trial.training is None:
-        return Cost(0, loss + tested)
-    training = trial.training
-    trained = training.steps * training.accumulate * (training.batch * length + prompt)
-    return Cost(trained, (1 + training.curve) * loss + tested + _probed(trial, components))
+        return Cost(0, validation + tested)
+    training, prompt = trial.training, components.method(trial).count()
+    rows = min(training.batch, components.examples(task, "train"))
+    left = training.steps - begun
+    trained = left * training.accumulate * (rows * task.positions() + prompt)
+    points = round(training.curve * left / training.steps) + (begun == 0)
+    untrained = _loss(task, "test", evaluation, components)
+    return Cost(trained, points * validation + untrained + tested + _probed(trial, components))
 
 
 def other_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
@@ -59,33 +71,46 @@ def other_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
     trials = list(trials)
     others = [(other, trial.evaluation) for trial in trials for other in components.others(trial)]
     probed = sum(_probed(trial, components) for trial in trials)
-    return Cost(0, sum(_tested(*other) for other in others) + probed)
+    return Cost(0, sum(_tested(*other, components) for other in others) + probed)
 
 
 def _probed(trial: TrialSpec, components: Components) -> int:
     """Positions of those of a trial's probes that its prompt can have."""
     task, method = components.task(trial), components.method(trial)
     probes = [probe for probe in probes_of(trial) if probe in ANY_PROMPT or "residual" in method.kinds]
-    examples = min(EXAMPLES, trial.evaluation.examples, task.test_examples)
+    examples = min(EXAMPLES, trial.evaluation.examples, components.examples(task, "test"))
     return sum(PASSES[probe] for probe in probes) * examples * task.positions()
 
 
-def _tested(task: Task, evaluation: EvaluationSpec) -> int:
+def _loss(task: Task, split: Split, evaluation: EvaluationSpec, components: Components) -> int:
+    """Positions of a loss on a split."""
+    return min(evaluation.examples, components.examples(task, split)) * task.positions()
+
+
+def _tested(task: Task, evaluation: EvaluationSpec, components: Components) -> int:
     """Positions of a test split: the loss, the control and the answers."""
-    length = task.positions()
-    loss = min(evaluation.examples, task.test_examples) * length
-    generated = min(evaluation.generate, task.test_examples)
+    loss = _loss(task, "test", evaluation, components)
     if task.options():
         answers = loss * task.options()
+    elif task.generates:
+        generated = min(evaluation.generate, components.examples(task, "test"))
+        answers = generated * (task.positions() + task.new_tokens // 2)
     else:
-        answers = generated * (length + task.new_tokens // 2) if task.generates else 0
-    control = loss if evaluation.context_shuffle and task.generates else 0
+        answers = 0
+    control = loss if evaluation.context_shuffle and task.swaps_contexts else 0
     return loss + control + answers
 
 
-def total_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
-    """Work of all trials."""
-    return sum((trial_cost(trial, components) for trial in trials), Cost(0, 0))
+def total_cost(
+    trials: Iterable[TrialSpec], components: Components, begun: Mapping[str, int] = NOTHING
+) -> Cost:
+    """Work of all trials.
+
+    Args:
+        begun: steps that trials go on from, by trial id.
+    """
+    found = (trial_cost(trial, components, begun.get(trial.id, 0)) for trial in trials)
+    return sum(found, Cost(0, 0))
 
 
 def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
@@ -10,6 +12,7 @@ from softprior.results.records import Record, load_records
 from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
 from softprior.studies.describe import describe
+from softprior.studies.estimate import NOTHING
 from softprior.studies.observers import Listen, Work, listening, no_observers
 from softprior.studies.plan import Plan
 from softprior.studies.runner import InterruptedStudyError, run_trials
@@ -22,10 +25,12 @@ class Grid(Plan):
 
     __slots__ = ()
 
-    def described(self, work: Work | None = None, most: float | None = None) -> list[str]:
+    def described(
+        self, work: Work | None = None, most: float | None = None, begun: Mapping[str, int] = NOTHING
+    ) -> list[str]:
         """The trials that are to run, in words; nothing without any. See `describe`."""
         trials = self.trials if work is None else work.new
-        return describe(self, trials, most) if trials else []
+        return describe(self, trials, most, begun) if trials else []
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
         """Which trials are finished, and which of those run again; writes nothing.

@@ -14,7 +14,14 @@ from softprior.studies.cells import Cell, Start
 from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.parts import Parts, check, located, repeated, resolve
-from softprior.studies.plan_notes import axis_notes, frozen_notes, kernel_notes, prior_notes, task_notes
+from softprior.studies.plan_notes import (
+    axis_notes,
+    frozen_notes,
+    kernel_notes,
+    looks_at,
+    prior_notes,
+    task_notes,
+)
 from softprior.studies.probing import probe_notes
 from softprior.studies.table import columns
 from softprior.training.corrections import model_facts
@@ -75,7 +82,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             for method in parts.methods:
                 asked = partial(check_opening, method, model.shape, task, study.model.id, here)
                 located(f"{where}: {against}", asked)
-    notes += [*model.notes, *task_notes(study.training, study.evaluation, parts, model.fingerprint)]
+    looks = looks_at(parts, model.fingerprint)
+    notes += [*model.notes, *task_notes(study.training, study.evaluation, parts, looks)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)
@@ -88,7 +96,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += frozen_notes(parts, study.model, study.placement, model.shape)
     notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
-    components = Components({}, {}, {})
+    components = Components({}, {}, {}, {text: found.notes for text, found in looks.items()})
     for named in sorted(parts.methods, key=lambda m: m.trained):
         for task in parts.tasks:
             method = named.of_task(task.instruction)

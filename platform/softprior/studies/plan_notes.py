@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from softprior.assets.models import KnownModel
@@ -20,6 +20,7 @@ from softprior.studies.called import Called
 from softprior.studies.pairing import can_start, carry_notes
 from softprior.studies.parts import Parts, located
 from softprior.tasks import TASKS
+from softprior.tasks.base import Look
 from softprior.tasks.notes import batch_notes, data_notes, few_notes
 from softprior.tasks.prepare import look
 
@@ -34,13 +35,26 @@ def axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
+def looks_at(parts: Parts, fingerprint: str) -> dict[str, Look]:
+    """What is known of the data of all tasks, by the canonical text of their entries.
+
+    Args:
+        fingerprint: of the model.
+    """
+    return {TASKS.entry(task).canonical(): look(task, fingerprint) for task in parts.read}
+
+
 def task_notes(
-    training: TrainingSpec, evaluation: EvaluationSpec, parts: Parts, fingerprint: str
+    training: TrainingSpec, evaluation: EvaluationSpec, parts: Parts, looks: Mapping[str, Look]
 ) -> list[str]:
-    """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
+    """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch.
+
+    Args:
+        looks: at the data, see `looks_at`.
+    """
     notes, few, trained = [], [], any(method.trained for method in parts.methods)
     for name, task in _named(parts.called, TASKS, parts.read).items():
-        found = look(task, fingerprint)
+        found = looks[TASKS.entry(task).canonical()]
         notes += data_notes(name, task, found)
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)

@@ -179,6 +179,11 @@ class Task(Spec, ABC):
             UserError: a local file is missing.
         """
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The catalogue's data sets that the examples are in, and the hub's as `hub:OWNER/NAME`."""
+        return ()
+
     def check_data(self) -> None:
         """Reads local data as far as is needed to find a usable row. Fetches nothing.
 
@@ -224,6 +229,11 @@ class Task(Spec, ABC):
     def new_tokens(self) -> int:
         """Most tokens that are written as an answer; 0 where none are."""
         return self.max_new_tokens if self.generates and not self.options() else 0
+
+    @property
+    def swaps_contexts(self) -> bool:
+        """Whether examples have a control, for estimates."""
+        return self.generates
 
     @property
     def needs_alone(self) -> bool:

@@ -23,8 +23,8 @@ class Cloze(Answered, DocumentTask):
     """Sentences of documents with a word to fill in, generated and scored like SQuAD's answers.
 
     The input is a sentence with one word blanked, then "Answer:" on the next line. In the control the word
-    follows another sentence of the same split. Sentences are taken round-robin over documents. An example
-    longer than `length`, or one whose control is, is dropped and counted, never cut.
+    follows another sentence of the same split. Sentences are taken round-robin over documents. If an example
+    or its control is longer than `length`, it is dropped and counted, never cut.
     """
 
     headline = "exact_match"
@@ -41,7 +41,7 @@ class Cloze(Answered, DocumentTask):
         return min(35 + self.turns(), round(0.8 * self.length))
 
     def misfit(self) -> str:
-        return f"longer than length = {self.length}, or whose control is"
+        return f"longer than length = {self.length} (with their own sentence or a swapped one)"
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """The metrics of SQuAD."""

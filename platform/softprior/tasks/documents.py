@@ -63,6 +63,10 @@ class DocumentTask(Task):
             return local_fingerprint(home_path(self.data), self._number())
         return data_fingerprint(self.data)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return () if is_path(self.data) else (self.data,)
+
     def check_data(self) -> None:
         """Reads a local path as far as its first documents, enough for every split to have one."""
         if not is_path(self.data):

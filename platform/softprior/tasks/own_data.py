@@ -120,6 +120,10 @@ class OwnData(Answered):
         respelled = _RESPELLED in self._found().notes if self._local else True
         return found + (REREAD if respelled else "")
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(part.source for part in self._parts if part.local is None)
+
     def check_data(self) -> None:
         """Reads and divides local files, once for all that planning needs; of other data the columns."""
         if self._local:
@@ -191,9 +195,13 @@ class OwnData(Answered):
     def longest(self) -> int:
         return self.length
 
+    @property
+    def swaps_contexts(self) -> bool:
+        return self.context is not None
+
     def misfit(self) -> str:
-        also = "" if self.context is None else ", or whose control is"
-        return f"longer than length = {self.length}{also}"
+        either = "" if self.context is None else " (with their own context or a swapped one)"
+        return f"longer than length = {self.length}{either}"
 
     def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The template's own text."""

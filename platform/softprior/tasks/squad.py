@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -50,8 +50,8 @@ class Squad(Answered):
         data: `squad-shifts` (training: new Wikipedia articles; evaluation: SQuAD's development set),
             a file in SQuAD's JSON or of records as the hub has them (JSON, JSON lines, Parquet), a folder
             with two such files called train and dev, or `hub:rajpurkar/squad`.
-        context_tokens: longest example in tokens, question and answer included; a longer one, or one
-            whose control is longer, is dropped and counted, never cut.
+        context_tokens: longest example in tokens, question and answer included; if it or its control is
+            longer, it is dropped and counted, never cut.
     """
 
     headline: ClassVar[str] = "f1"
@@ -80,14 +80,27 @@ class Squad(Answered):
             return f"{self._on_hub()}{_RESPACED}"
         return data_fingerprint(self.data)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return () if is_path(self.data) else (self.data,)
+
     def check_data(self) -> None:
         """Reads local files, once for all that planning needs."""
         if is_path(self.data):
             found = survey(self._files())
-            self._require_articles(found.titles[-1], len(found.titles) == 2, found.lost)
+            self._require_articles(len(found.titles[-1]), len(found.titles) == 2, found.lost)
 
     def look(self) -> Look:
-        return survey(self._files()).look if is_path(self.data) else Look()
+        if not is_path(self.data):
+            return Look()
+        found = survey(self._files())
+        training, *rest = found.titles
+        evaluation = rest[0] if rest else {}
+        places = _divided(training, evaluation)
+        sizes = dict.fromkeys(SPLITS, 0)
+        for title, questions in {**training, **evaluation}.items():
+            sizes[places.get(title, "train")] += questions
+        return found.look._replace(notes={**found.look.notes, **self.short(sizes)})
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
         """How many questions have an id or an article that the file does not give."""
@@ -107,7 +120,7 @@ class Squad(Answered):
         return self.context_tokens
 
     def misfit(self) -> str:
-        return f"longer than context_tokens = {self.context_tokens}, or whose control is"
+        return f"longer than context_tokens = {self.context_tokens} (with their own context or a swapped one)"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -184,9 +197,9 @@ class Squad(Answered):
         return list(reading.file(files["new_wiki"])), list(reading.file(files["squaddev"]))
 
     def _places(self, training: list[Question], evaluation: list[Question], lost: str) -> dict[str, Split]:
-        titles = {question.title for question in evaluation or training}
-        self._require_articles(len(titles), bool(evaluation), lost)
-        return split_in_halves(titles) if evaluation else split_in_order(titles)
+        titles = [{question.title for question in part} for part in (training, evaluation)]
+        self._require_articles(len(titles[bool(evaluation)]), bool(evaluation), lost)
+        return _divided(*titles)
 
     def _require_articles(self, number: int, divided: bool, lost: str) -> None:
         """Requires an article for each split; only for two of them if training has its own file."""
@@ -196,6 +209,11 @@ class Squad(Answered):
                 f"splitting by article needs at least {least} articles, but {self.data} has {number}{lost}; "
                 "add articles or choose other data"
             )
+
+
+def _divided(training: Collection[str], evaluation: Collection[str]) -> dict[str, Split]:
+    """The splits of articles, without a training part's own, which are all trained on."""
+    return split_in_halves(evaluation) if evaluation else split_in_order(training)
 
 
 def _examples(questions: Sequence[Question]) -> Iterable[Example]:

@@ -194,14 +194,14 @@ class Survey(NamedTuple):
     """What is known about a source's files before they are actually read.
 
     Attributes:
-        titles: number of different articles of each file.
+        titles: the articles of each file, and the number of questions of each.
         admitted: whether a nested file has questions that SQuAD v1.1, taken literally, would leave out.
         lost: the malformed rows that were found, in words.
         look: the same and the notes of `Reading`, for the plan.
         odd: trained answers that span several lines or have a bracket, as texts of special tokens do.
     """
 
-    titles: tuple[int, ...]
+    titles: tuple[Mapping[str, int], ...]
     admitted: bool
     lost: str
     look: Look
@@ -223,12 +223,12 @@ def survey(files: Sequence[Path]) -> Survey:
 def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> Survey:  # noqa: ARG001
     reading, counts, odd = Reading(), [], set()
     for file in files:
-        titles = set()
+        titles: Counter[str] = Counter()
         for question in reading.file(file):
-            titles.add(question.title)
+            titles[question.title] += 1
             if _ODD.search(question.answers[0]):
                 odd.add(question.answers[0])
-        counts.append(len(titles))
+        counts.append(titles)
     nested = any(is_nested(file) for file in files)
     admitted = nested and reading.admitted > 0
     return Survey(tuple(counts), admitted, reading.lost(), reading.look(), frozenset(odd))

