@@ -70,28 +70,14 @@ def draw_losses(cells: Sequence[Losses], width: float = PAGE, looks: Looks | Non
     """One panel per cell, one line per prior."""
     every = [prior for cell in cells for prior in cell.priors]
     seeds = seeds_text([seed for seed, _ in prior.losses] for prior in every)
-<<<<<<< HEAD
     shown = f"means over {seeds} (large marks) with 95% intervals (Student's), and single seeds (small)"
     if max((len(prior.losses) for prior in every), default=0) < 2:
         shown = f"{seeds}, so no interval"
     caption = f"Test loss: {shown}. {CHOSEN} The rate is in brackets."
-    if any(len(prior.losses) > 1 and prior.interval.missing for prior in every):
-||||||| 27f98e2
-    caption = (
-        f"Test loss: means over {seeds} (large marks) with 95% intervals (Student's), and single seeds "
-        f"(small). {CHOSEN} The rate is in brackets."
-    )
-    if any(len(prior.losses) > 1 and prior.interval.missing for prior in every):
-=======
-    caption = (
-        f"Test loss: means over {seeds} (large marks) with 95% intervals (Student's), and single seeds "
-        f"(small). {CHOSEN} The rate is in brackets."
-    )
     missing = {prior.interval.missing for prior in every if len(prior.losses) > 1 and prior.interval.missing}
     if TWO_SEEDS in missing:
         caption += " Two seeds have no interval."
     if missing - {TWO_SEEDS}:
->>>>>>> ua12
         caption += " Seeds with equal losses have no interval."
     far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
     caption += no_prompt(any(_inside(cell) for cell in cells), far)

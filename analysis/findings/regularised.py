@@ -12,12 +12,8 @@ from analysis.findings.common import (
     few_seeds,
     moved,
     of_twins,
-<<<<<<< HEAD
     slope,
-||||||| 27f98e2
-=======
     together,
->>>>>>> ua12
     twin_ids,
     twinned,
 )
