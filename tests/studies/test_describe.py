@@ -233,8 +233,8 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
         "squad: 3 questions without a title; the document or the paragraph serves as one",
     ]
     few = (
-        "squad: accuracy on 1 answer has a 95% interval of up to ±0.50; use 24 or more for ±0.20 "
-        "(test_examples, evaluation.examples, evaluation.generate)"
+        "squad: accuracy on 1 answer has a 95% interval of up to ±0.50; for 16 or more raise "
+        "test_examples and evaluation.examples and evaluation.generate"
     )
     assert [note for note in plan(**changes).notes if note.startswith("squad")] == [*said, few]
     run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)

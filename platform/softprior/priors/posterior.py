@@ -176,7 +176,7 @@ def _require_fits(path: Path, source: PriorSource | Outline) -> None:
     if found.model != source.model:
         raise UserError(
             f"{path} was trained on another model ({found.model[:12]} instead of {source.model[:12]}); "
-            "its vectors mean nothing in this one"
+            "its vectors mean nothing in this one, so give a file of this model"
         )
     if source.place not in found.shapes:
         places = ", ".join(place.name for place in sorted(found.shapes))

@@ -17,7 +17,7 @@ from softprior.priors import PRIORS, Outline, assignment
 from softprior.prompt import Shape, Stack
 from softprior.regularisers import REGULARISERS
 from softprior.studies.called import Called
-from softprior.studies.pairing import can_start, carry_notes
+from softprior.studies.pairing import can_start, carry_notes, limit_notes
 from softprior.studies.parts import Parts, located
 from softprior.tasks import TASKS
 from softprior.tasks.notes import batch_notes, data_notes, few_notes
@@ -116,11 +116,12 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
     """Which priors cannot start which methods; those that can are checked at every place.
 
     Raises:
-        UserError: a prior or regulariser is not available at a place.
+        UserError: a prior or regulariser is not available at a place, or no prior can start any method.
     """
-    notes, shape = [], model.shape
+    shape = model.shape
     priors = [assignment(prior) for prior in parts.priors]
-    for method in (m for m in parts.methods if m.trained):
+    trained = [method for method in parts.methods if method.trained]
+    for method in trained:
         for outline in () if shape is None else _outlines(method, shape, model.fingerprint):
             for i, prior in enumerate(priors):
                 if can_start(prior, method, shape):
@@ -129,15 +130,7 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
             for i, several in enumerate(parts.regularisers):
                 for regulariser in several:
                     located(f"{where}: regularisers[{i}]", partial(regulariser.check_outline, outline))
-        left = [
-            PRIORS.name(named)
-            for named, prior in zip(parts.priors, priors, strict=True)
-            if not can_start(prior, method, shape)
-        ]
-        if left:
-            what = f"the prior {', '.join(dict.fromkeys(left))}"
-            notes.append(f"{what} cannot start the method {METHODS.name(method)}; left out there")
-    return notes
+    return located(f"{where}: priors", partial(limit_notes, parts.priors, trained, shape))
 
 
 def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:

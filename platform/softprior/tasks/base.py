@@ -216,6 +216,10 @@ class Task(Spec, ABC):
         """What examples are that do not fit, for a sentence about those that are left out."""
         return "which do not fit"
 
+    def enlarged(self) -> str:
+        """What to do where the data have too few examples to test on, as the end of a sentence."""
+        return "add data"
+
     def options(self) -> int:
         """Approximate number of choices per example; 0 where answers are written."""
         return 0

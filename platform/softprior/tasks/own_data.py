@@ -195,6 +195,12 @@ class OwnData(Answered):
         also = "" if self.context is None else ", or whose control is"
         return f"longer than length = {self.length}{also}"
 
+    def enlarged(self) -> str:
+        source = dict(parts_of(self.data)).get("test")
+        if source is not None:
+            return f"add rows to {source}"
+        return "add rows, or name a file for test (data: {train: FILE, test: FILE})"
+
     def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The template's own text."""
         return tuple(spans(self.input, example.input))
