@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of files that have rows; all but the last also with .gz."""
 
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+"""What may separate columns, in words. Only the first two are read."""
+
 _LONGEST_FIELD = 2**31 - 1
 """Letters of a field of CSV. Python's own limit, 131,072, would make longer ones malformed."""
 
@@ -115,6 +118,7 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
     csv.field_size_limit(_LONGEST_FIELD)
     quoted = separator == ","
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    _require_separator(path, whole.lstrip("\n").partition("\n")[0], separator, quoting)
     file = io.StringIO(whole, newline="")
     reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=quoted)
     names: list[str] | None = None
@@ -140,6 +144,33 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
             yield Item(f"line {first}", Malformed(reason))
         else:
             yield Item(f"line {first}", dict(zip(names, fields, strict=True)))
+
+
+def _require_separator(path: Path, header: str, separator: str, quoting: Literal[0, 3]) -> None:
+    """Refuses a file whose first line has another separator than its ending says.
+
+    Raises:
+        UserError: it is one column, but several with another separator.
+    """
+
+    def count(by: str) -> int:
+        return len(next(csv.reader([header], delimiter=by, quoting=quoting), []))
+
+    other = next((one for one in SEPARATORS if count(one) > 1), None)
+    if count(separator) > 1 or other is None:
+        return
+    ending = {",": ".csv", "\t": ".tsv"}
+    if other in ending:
+        remedy = f"rename it to {ending[other]}"
+    else:
+        remedy = (
+            f"write it again with {SEPARATORS[separator]} (in pandas: read_csv(FILE, sep='{other}'), then "
+            f"to_csv(FILE, sep={separator!r}, index=False)), and decimal commas as points"
+        )
+    raise UserError(
+        f"columns of {ending[separator]} files are separated by {SEPARATORS[separator]}, but the first line "
+        f"of {path} has {SEPARATORS[other]}; {remedy}"
+    )
 
 
 def _header(path: Path, names: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,6 +28,11 @@ from softprior.tasks.own_data import Answers, OwnData
 from softprior.tasks.own_splits import Understood
 from softprior.tasks.partition import round_robin
 from softprior.tasks.templates import Row, bare, cell, cells
+
+AnswerIs = Literal["text", "index", "number", "letter"]
+
+WAYS_TO_SAY: tuple[AnswerIs, ...] = get_args(AnswerIs)
+"""How a column may say which choice is right."""
 
 _TYPICAL = 4
 """Choices of a row that is not read yet, for estimates."""
@@ -52,7 +57,7 @@ class Choices(OwnData):
     labels: tuple[Text, ...] = ()
     choices: tuple[Text, ...] = ()
     answer: Text
-    answer_is: Literal["text", "index", "number", "letter"] = "text"
+    answer_is: AnswerIs = "text"
     by: By = "sum"
     classes: Literal["as_is", "balanced"] = "as_is"
     instruction: Text = "Choose the right answer."  # type: ignore[misc]  # as in `OwnData`
@@ -168,6 +173,19 @@ class Choices(OwnData):
                 f"{self.answer_is}{first} ({listed})"
             )
         return Answers((texts[index],), texts)
+
+    def reinterpreted(self, rows: Sequence[Row]) -> str | None:
+        """The `answer_is` with which most of the rows name a choice."""
+        understood = {
+            way: sum(isinstance(one.answers(row), Answers) for row in rows)
+            for way in WAYS_TO_SAY
+            for one in [self.model_copy(update={"answer_is": way})]
+        }
+        most = max(understood.values())
+        ways = [way for way, count in understood.items() if 0 < count == most]
+        # What is a number is also read where letters are expected.
+        named = [way for way in ways if way != "letter" or "number" not in ways]
+        return f"set answer_is: {' or '.join(named)}" if named else None
 
     def examined(self, found: Mapping[Split, Sequence[Understood]], lost: str) -> Mapping[str, int]:
         """Splits to evaluate on that have one label alone, and rows that balancing leaves out."""

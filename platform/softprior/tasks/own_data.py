@@ -101,6 +101,10 @@ class OwnData(Answered):
         """
         return {}
 
+    def reinterpreted(self, rows: Sequence[Row]) -> str | None:  # noqa: ARG002
+        """The parameter with which rows could be used that cannot be as it is, for a sentence."""
+        return None
+
     def order(self, rows: Sequence[Understood]) -> list[Understood]:
         """The rows of a split, given in keyed order, in the order in which examples are chosen."""
         groups: dict[str, list[Understood]] = {}
@@ -343,7 +347,11 @@ class _Reading:
             else:
                 found.append(own)
         if not found:
-            raise UserError(f"{part.source} contains no usable row{self.lost()}; {self._remedy()}")
+            read = [
+                row for row in (flat(value) for _, value in part.items()) if not isinstance(row, Malformed)
+            ]
+            remedy = self.task.reinterpreted(read) or self._remedy()
+            raise UserError(f"{part.source} contains no usable row{self.lost()}; {remedy}")
         return found
 
     def lost(self) -> str:
