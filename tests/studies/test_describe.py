@@ -36,7 +36,8 @@ from tests.builders import SUMS, questions, run, study_file, trial
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softprior.studies.estimate.machine_cpus", lambda: 4)
+    for module in ("estimate", "describe"):
+        monkeypatch.setattr(f"softprior.studies.{module}.machine_cpus", lambda: 4)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -91,7 +92,10 @@ def test_gpus_are_shared_out_too(monkeypatch):
             {"cpus": 1},
             "each trial takes 1 CPU, so up to 3 run at a time here: less than a minute; starting up",
         ),
-        ({"cpus": 5}, "each trial takes 5 CPUs, but this machine has fewer; lower resources.cpus or"),
+        (
+            {"cpus": 5},
+            "each trial takes 5 CPUs, but this machine has 4 CPUs and 0 GPUs, so a run here is refused",
+        ),
     ],
 )
 def test_the_plan_says_what_will_run_at_once(plan, resources, sentence):

@@ -176,8 +176,11 @@ def running(
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
     most_here = trials_at_once(resources)
     if most_here == 0:
-        fewer = "but this machine has fewer; lower resources.cpus or resources.gpus to run it here"
-        return f"{each}, {fewer}; where there are enough, {_guess(alone)} one after another"
+        there = f"{counted(machine_cpus(), 'CPU')} and {counted(torch.cuda.device_count(), 'GPU')}"
+        return (
+            f"{each}, but this machine has {there}, so a run here is refused; lower resources.cpus or "
+            f"resources.gpus, or run it on a cluster ({_guess(alone)} one after another)"
+        )
     together = max(1, min(most_here, count))
     often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
     guess = _guess(None if alone is None else alone / together)
@@ -213,7 +216,8 @@ def _sharing(
     if not elsewhere():
         here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], resources, placement)
         if here < copies:
-            return f"{line}, but this machine has room for {here}; lower placement.replicas, cpus or gpus"
+            refused = f"but this machine has room for {here}, so a run here is refused"
+            return f"{line}, {refused}; lower placement.replicas, cpus or gpus"
     return f"{line}: {guess}; starting up is not counted"
 
 
