@@ -71,6 +71,34 @@ def test_another_separator_is_named_with_the_remedy(tmp_path: Path, name: str, t
         list(rows(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "t.csv",
+            b"a,b\r1,2\r",
+            "lines must end with line feeds, but those of .* with carriage returns alone",
+        ),
+        (
+            "t.jsonl",
+            b'{"a": 1}\r{"a": 2}\r',
+            r"carriage returns alone; convert it, such as with tr '\\r' '\\n'",
+        ),
+        ("t.csv", b'{"a": 1, "b": 2}\n', r"is JSON and not names of columns; rename it to \.jsonl"),
+        (
+            "t.csv",
+            b"PK\x03\x04,\xff\n1,2\n",
+            "the first line of .* is not text in UTF-8; save the table as CSV",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        list(rows(path))
+
+
 def test_a_single_column_may_have_any_character(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1;2\n", encoding="utf-8")

@@ -29,7 +29,7 @@ from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Task
 from softprior.tasks.choosing import Options, brier, calibration_error, commonest, macro_f1
 from softprior.tasks.notes import data_notes
-from softprior.tasks.prepare import look, prepare
+from softprior.tasks.prepare import is_prepared, look, prepare
 from softprior.testing.literal import literal_logits
 from tests.builders import run, tiny, trial
 
@@ -261,6 +261,34 @@ def test_answers_of_another_kind_say_which(tmp_path: Path, answers: list[object]
     task = choices(data=written(tmp_path / "a.jsonl", rows), input="q", labels=["no", "yes"], answer="a")
     with pytest.raises(UserError, match=rf"none of the 2 choices by text \(no, yes\)\); {remedy}$"):
         task.check_data()
+
+
+def test_a_fault_of_the_training_split_concerns_only_those_who_train(tmp_path: Path, tokenizer) -> None:
+    """Of another task under the same prompt, only test examples are read."""
+    rows = [{"q": f"{i}?", "a": "good"} for i in range(9)]
+    own = {"input": "q", "labels": ["bad", "good"], "answer": "a"}
+    path = written(tmp_path / "a.jsonl", rows)
+    broken = written(tmp_path / "b.jsonl", [{"q": "why?"}])
+    for data, said in (
+        (path, "all 7 rows to train on have the answer 'good', so there is nothing to choose"),
+        ({"train": path, "test": path}, "nothing is left for train: all of its rows share"),
+        ({"train": broken, "test": path}, "b.jsonl contains no usable row"),
+    ):
+        task = choices(data=data, **own)
+        task.check_test_data()
+        with pytest.raises(UserError, match=said):
+            task.check_data()
+        with pytest.raises(UserError, match=said):
+            prepare(task, tokenizer, "t")
+        found = prepare(task, tokenizer, "t", ("test",))
+        assert (len(found.train), len(found.test) > 0) == (0, True)
+        assert is_prepared(task, "t", ("test",))
+        assert not is_prepared(task, "t")
+        with pytest.raises(UserError, match=said):
+            prepare(task, tokenizer, "t")
+        told = data_notes("own", task, look(task, "t"), tested=True)
+        assert not [note for note in told if "train" in note or "validation" in note]
+        assert task.positions() >= 1
 
 
 @pytest.mark.parametrize("written_as", ["1", "1.0", "1.00", "1e0"])

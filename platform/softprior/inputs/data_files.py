@@ -239,7 +239,10 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
+        reason = str(error).rstrip(".")
+        raise UserError(
+            f"{path} is damaged or not a Parquet file: {reason}; write or fetch it again"
+        ) from None
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:

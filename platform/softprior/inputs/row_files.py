@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pyarrow as pa
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, Number, contents, kind_of, lines, parquet_file, parsed
+from softprior.inputs.data_files import (
+    Malformed,
+    Number,
+    contents,
+    kind_of,
+    lines,
+    parquet_file,
+    parsed,
+    sound,
+)
 
 if TYPE_CHECKING:
     from pyarrow import DataType, RecordBatch
@@ -72,6 +81,8 @@ def json_lines(path: Path) -> Iterator[Item]:
     """
     try:
         for number, (_, line) in enumerate(lines(path)):
+            if number == 0 and isinstance(line, str) and isinstance(parsed(line), Malformed):
+                _require_line_feeds(path, line)
             if isinstance(line, Malformed):
                 yield Item(f"line {number + 1}", line)
             elif line.strip():
@@ -118,6 +129,7 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
     csv.field_size_limit(_LONGEST_FIELD)
     quoted = separator == ","
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    _require_line_feeds(path, whole)
     _require_separator(path, whole.lstrip("\n").partition("\n")[0], separator, quoting)
     file = io.StringIO(whole, newline="")
     reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=quoted)
@@ -146,6 +158,19 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
             yield Item(f"line {first}", dict(zip(names, fields, strict=True)))
 
 
+def _require_line_feeds(path: Path, text: str) -> None:
+    """Refuses a text whose lines end with carriage returns alone, as very old programs write them.
+
+    Raises:
+        UserError: it is one.
+    """
+    if "\r" in text.rstrip("\r") and "\n" not in text:
+        raise UserError(
+            f"lines must end with line feeds, but those of {path} end with carriage returns alone; convert "
+            "it, such as with tr '\\r' '\\n'"
+        )
+
+
 def _require_separator(path: Path, header: str, separator: str, quoting: Literal[0, 3]) -> None:
     """Refuses a file whose first line has another separator than its ending says.
 
@@ -154,7 +179,10 @@ def _require_separator(path: Path, header: str, separator: str, quoting: Literal
     """
 
     def count(by: str) -> int:
-        return len(next(csv.reader([header], delimiter=by, quoting=quoting), []))
+        try:
+            return len(next(csv.reader([header], delimiter=by, quoting=quoting), []))
+        except csv.Error:  # what it is is said of the line, when it is read
+            return 0
 
     other = next((one for one in SEPARATORS if count(one) > 1), None)
     if count(separator) > 1 or other is None:
@@ -174,6 +202,12 @@ def _require_separator(path: Path, header: str, separator: str, quoting: Literal
 
 
 def _header(path: Path, names: list[str]) -> list[str]:
+    if names[0].lstrip().startswith("{"):
+        raise UserError(f"the first line of {path} is JSON and not names of columns; rename it to .jsonl")
+    for name in names:
+        text = sound(name)
+        if isinstance(text, Malformed) or "\0" in name:
+            raise UserError(f"the first line of {path} is not text in UTF-8; save the table as CSV in UTF-8")
     twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
     if twice is not None:
         raise UserError(f"the first line of {path} names the column '{twice}' twice; rename one of them")

@@ -10,7 +10,7 @@ import torch
 
 from softprior.assets.models import KnownModel
 from softprior.inputs.entries import Entry
-from softprior.inputs.entry_texts import names
+from softprior.inputs.entry_texts import names, short_names
 from softprior.inputs.labels import (
     Axes,
     axes,
@@ -277,7 +277,7 @@ def _few(records: Sequence[Record]) -> list[str]:
         for record in records
         if record.test is not None
     }
-    named = names(entry for entry, _, _ in found.values())
+    named = short_names(entry for entry, _, _ in found.values())
     return [
         note
         for text, (entry, evaluation, data) in found.items()
@@ -288,7 +288,7 @@ def _few(records: Sequence[Record]) -> list[str]:
 def _unmeasured(records: Iterable[Record]) -> list[str]:
     """Which trials lack another task or a probe, one sentence for each of these, and the first reason."""
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
-    entries = names(entry for record in records for entry in record.spec.evaluation.also)
+    entries = short_names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
         for wanted, reason in lacking(record):
             if isinstance(wanted, Entry):
@@ -321,13 +321,14 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     found: dict[str, tuple[Entry, dict[str, Any]]] = {
         record.spec.task.canonical(): (record.spec.task, record.data) for record in known if record.data
     }
+    own = set(found)
     for record in known:
         wanted = {entry.canonical(): entry for entry in other_tasks(record.spec)}
         for other in record.also:
             text = other.task.canonical()
             if other.data and text in wanted:
                 found.setdefault(text, (wanted[text], other.data))
-    named = names(entry for entry, _ in found.values())
+    named = short_names(entry for entry, _ in found.values())
     specs = [record.spec for record in known]
     batches = {spec.task.canonical(): spec.training.batch for spec in specs if spec.training is not None}
     notes = []
@@ -337,7 +338,7 @@ def data_notes(records: Iterable[Record]) -> list[str]:
         look = Look(
             data.get("quarantined", 0), quarantine, data, data.get("dropped", 0), data.get("firsts", {})
         )
-        notes += told.data_notes(named[text], task, look)
+        notes += told.data_notes(named[text], task, look, tested=text not in own)
         notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes
 

@@ -10,6 +10,7 @@ from softprior.errors import UserError
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entry_texts import names as names_of
+from softprior.inputs.entry_texts import short_names
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import EvaluationSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
 from softprior.methods import METHODS, Method
@@ -39,9 +40,11 @@ def task_notes(
 ) -> list[str]:
     """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
     notes, few, trained = [], [], any(method.trained for method in parts.methods)
-    for name, task in _named(parts.called, TASKS, parts.read).items():
+    entries = [parts.called.entry(TASKS, task) for task in parts.read]
+    named = short_names(entries)
+    for name, task in {named[e.canonical()]: t for e, t in zip(entries, parts.read, strict=True)}.items():
         found = look(task, fingerprint)
-        notes += data_notes(name, task, found)
+        notes += data_notes(name, task, found, tested=task not in parts.tasks)
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
             notes += batch_notes(name, task, found.notes, own.batch)

@@ -98,6 +98,7 @@ class Splits:
 
     Attributes:
         notes: counts of what was corrected or left out, by name.
+        faults: why a split, which then is empty, cannot be used; a task whose trials need it is refused.
     """
 
     train: Dataset
@@ -105,6 +106,18 @@ class Splits:
     test: Dataset
     quarantined: list[Quarantined] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    faults: dict[Split, str] = field(default_factory=dict)
+
+
+def require_usable(faults: Mapping[Split, str], needs: Iterable[Split]) -> None:
+    """Refuses a task one of whose splits cannot be used although it is needed.
+
+    Raises:
+        UserError: there is one.
+    """
+    for split in needs:
+        if split in faults:
+            raise UserError(faults[split])
 
 
 class Look(NamedTuple):
@@ -187,6 +200,14 @@ class Task(Spec, ABC):
                 usable row, too little data to split.
         """
         return
+
+    def check_test_data(self) -> None:
+        """The same for a task of which only test examples are read.
+
+        Raises:
+            UserError: as `check_data`, but not for what concerns only the other splits.
+        """
+        self.check_data()
 
     def look(self) -> Look:
         """What `check_data` has found in local data; empty for data that it does not read to the end."""

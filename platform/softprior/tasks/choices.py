@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from softprior.errors import SHOWN, UserError
+from softprior.errors import SHOWN
 from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
@@ -187,16 +187,28 @@ class Choices(OwnData):
         named = [way for way in ways if way != "letter" or "number" not in ways]
         return f"set answer_is: {' or '.join(named)}" if named else None
 
-    def examined(self, found: Mapping[Split, Sequence[Understood]], lost: str) -> Mapping[str, int]:
+    def fault(self, split: Split, rows: Sequence[Understood], lost: str) -> str | None:
+        """A single label to train on, or one to balance that is not there."""
+        right = {row.answers[0] for row in rows}
+        if self.labels and split == "train" and len(right) == 1:
+            remedy = "add rows with another one" + ", or correct these" * bool(lost)
+            return (
+                f"all {counted(len(rows), 'row')} to train on have the answer '{next(iter(right))}', so "
+                f"there is nothing to choose{lost}; {remedy}"
+            )
+        missing = [label for label in self.labels if label not in right]
+        if self.classes == "balanced" and missing:
+            return (
+                f"balanced classes need a row of every label in each split, and {split} has none of "
+                f"'{missing[0]}'; add rows, or set classes: as_is"
+            )
+        return None
+
+    def examined(self, found: Mapping[Split, Sequence[Understood]], lost: str) -> Mapping[str, int]:  # noqa: ARG002
         """Splits to evaluate on that have one label alone, and rows that balancing leaves out."""
         notes: dict[str, int] = {}
         for split, rows in found.items() if self.labels else ():
             counts = Counter(row.answers[0] for row in rows)
-            if len(counts) == 1 and split == "train":
-                raise UserError(
-                    f"all {counted(len(rows), 'row')} to train on have the answer '{next(iter(counts))}', so "
-                    f"there is nothing to choose{lost}; add rows with another one"
-                )
             notes[f"{split}_one_label"] = int(len(counts) == 1)
             if split == "train":
                 notes |= {
@@ -240,12 +252,6 @@ class Choices(OwnData):
             return ordered
         by_label = [[row for row in ordered if row.answers[0] == label] for label in self.labels]
         least = min(map(len, by_label))
-        if not least:
-            missing = next(label for label, own in zip(self.labels, by_label, strict=True) if not own)
-            raise UserError(
-                f"balanced classes need a row of every label in each split, and one has none of '{missing}'; "
-                "add rows, or set classes: as_is"
-            )
         return round_robin(own[:least] for own in by_label)
 
     def _choices(self, row: Row) -> tuple[str, ...] | Malformed:

@@ -15,17 +15,24 @@ FEWEST = 16
 """Answers below which there is a note: the 95% interval of their accuracy can reach more than 0.25 to either
 side."""
 
+_UNTESTED = ("train_", "validation_", "label_")
+"""How notes begin that concern other splits than the one for tests."""
+
 WIDTH = 0.98
 """Half the width of that interval at 0.5, where it is widest, times the root of the number of answers."""
 
 
-def data_notes(name: str, task: Task, found: Look) -> list[str]:
+def data_notes(name: str, task: Task, found: Look, tested: bool = False) -> list[str]:
     """Notes on a task's data: what is left out, what is made up, which splits are short.
 
     Args:
         name: the task's, in the sentences.
         found: its notes may be a record's `data`, which has them among others.
+        tested: whether only the test split is read, so that nothing is said of the others.
     """
+    if tested:
+        kept = {key: count for key, count in found.notes.items() if not key.startswith(_UNTESTED)}
+        found = found._replace(notes=kept)
     told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
     lost = left_out(name, found.quarantined, found.quarantine)
     return [*lost, *told, *_told(name, task, found), *_shortages(name, task, found.notes)]
