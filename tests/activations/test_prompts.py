@@ -272,7 +272,9 @@ def test_what_cannot_be_followed_is_refused_by_name(prompt, header, changes, sai
 def test_a_file_that_is_none_and_a_name_for_two_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"prompts\[0\]\.file: there is no posterior file .*none"):
         plan_activations(spec(prompts=[{"name": "a", "file": str(tmp_path / "none")}]))
-    with pytest.raises(UserError, match=r"prompts\[0\]\.file: .* is a folder; give one file"):
+    with pytest.raises(
+        UserError, match=r"prompts\[0\]\.file: .* is a folder, not a posterior file; there are none in"
+    ):
         plan_activations(spec(prompts=[{"name": "a", "file": str(tmp_path)}]))
     with pytest.raises(ValueError, match="prompts names 'a' twice"):
         spec(prompts=[{"name": "a", "file": file} for file in ("one", "two")])

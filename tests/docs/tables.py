@@ -2,7 +2,8 @@
 
 A table stands between `<!-- table: AXIS -->` and `<!-- end -->`, a list of names within a line between
 `<!-- names: AXIS -->` and `<!-- end -->`. Between `<!-- sections: AXIS -->` and `<!-- end -->` stands a
-section for every component that the page has no heading for.
+section for every component that the page has no heading for, and between `<!-- fields: study -->` and
+`<!-- end -->` a table of all keys of a study file.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from pydantic.fields import FieldInfo
 
 from softprior.inputs.base import Spec
 from softprior.inputs.components import Table
+from softprior.inputs.specs import StudySpec
 from softprior.priors.domain import Domain
 from softprior.studies.own_code import TABLES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 AXES: dict[str, Table] = {table.axis: table for table in TABLES}
-BLOCK = re.compile(r"(<!-- (table|names|sections): (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (table|names|sections|fields): (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 MOST = 3
 """Values of a list that are written out."""
@@ -39,11 +41,46 @@ def renewed(page: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         begin, form, axis, _, end = match.groups()
+        if form == "fields":
+            return begin + fields() + end
         if form == "sections":
             return begin + sections(AXES[axis], headings) + end
         return begin + (table(AXES[axis]) if form == "table" else names(AXES[axis])) + end
 
     return BLOCK.sub(block, page)
+
+
+def fields() -> str:
+    """A row for every key of a study file that is no mapping of others."""
+    rows = ["| key | default | what it is |", "|---|---|---|"]
+    rows += [f"| `{key}` | {said} | {meaning} |" for key, said, meaning in keys_of(StudySpec)]
+    return "\n" + "\n".join(rows) + "\n"
+
+
+def keys_of(kind: type[Spec], at: str = "") -> Iterator[tuple[str, str, str]]:
+    """The keys of a mapping and of those in it, with their defaults and meanings."""
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        meanings |= attributes(base.__doc__ or "")
+    for name, field in kind.model_fields.items():
+        inner = [
+            one for one in alternatives(field.annotation) if isinstance(one, type) and issubclass(one, Spec)
+        ]
+        if name in meanings or not inner:
+            yield at + name, default(field) or ("null" if field.default is None else "empty"), meanings[name]
+        for one in inner:
+            yield from keys_of(one, f"{at}{name}.")
+
+
+def attributes(doc: str) -> dict[str, str]:
+    """What a docstring says of each attribute, in one line."""
+    _, _, section = inspect.cleandoc(doc).partition("Attributes:\n")
+    found: dict[str, str] = {}
+    for entry in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
+        named, meaning = entry
+        for name in named.split(", "):
+            found[name] = " ".join(meaning.split()).replace("|", "\\|")
+    return found
 
 
 def names(components: Table) -> str:

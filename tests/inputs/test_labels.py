@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softprior.inputs.entries import Entry
-from softprior.inputs.entry_texts import names
+from softprior.inputs.entry_texts import names, short_names
 from softprior.inputs.labels import by_number, counted, labels, numbered, short_ids
 from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
@@ -161,3 +161,14 @@ def test_words_are_numbered_from_the_second_on(words: list[str], found: list[str
 def test_numbers_of_things(number: float, words: str) -> None:
     assert counted(number, "trial") == words
     assert by_number(number, "is", "are") == ("is" if words.startswith("1 ") else "are")
+
+
+def test_short_names_have_as_few_parameters_as_tell_entries_apart() -> None:
+    def entries(*params: dict[str, object]) -> list[Entry]:
+        return [Entry(name="pairs", params=one) for one in params]
+
+    assert list(short_names(entries({"data": "a", "input": "long"})).values()) == ["pairs"]
+    own, other = {"data": "a", "input": "a long text", "k": 1}, {"data": "b", "input": "another text", "k": 1}
+    assert list(short_names(entries(own, other)).values()) == ["pairs(data=a)", "pairs(data=b)"]
+    both = short_names(entries(own, other, {**other, "k": 2}))
+    assert list(both.values()) == ["pairs(data=a, k=1)", "pairs(data=b, k=1)", "pairs(data=b, k=2)"]

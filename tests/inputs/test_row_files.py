@@ -46,6 +46,65 @@ def test_what_separates_by_tabs_has_no_quotes(tmp_path: Path) -> None:
     assert [value for _, value in rows(path)] == [{"a": 'the "end', "b": "of it"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "t.csv",
+            "a;b\n1;2,5\n",
+            "commas, but the first line of .* has semicolons; write it again with commas",
+        ),
+        ("t.csv", '\n"a, long";"b"\n1;2\n', r"semicolons; .* \(in pandas: read_csv\(FILE, sep=';'\), then"),
+        ("t.csv", "a|b\n1|2\n", r"vertical bars; .* to_csv\(FILE, sep=',', index=False\)\)"),
+        ("t.csv", "a\tb\n1\t2\n", r"has tabs; rename it to \.tsv$"),
+        (
+            "t.tsv",
+            "a,b\n1,2\n",
+            r"separated by tabs, but the first line of .* has commas; rename it to \.csv$",
+        ),
+    ],
+)
+def test_another_separator_is_named_with_the_remedy(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        list(rows(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "t.csv",
+            b"a,b\r1,2\r",
+            "lines must end with line feeds, but those of .* with carriage returns alone",
+        ),
+        (
+            "t.jsonl",
+            b'{"a": 1}\r{"a": 2}\r',
+            r"carriage returns alone; convert it, such as with tr '\\r' '\\n'",
+        ),
+        ("t.csv", b'{"a": 1, "b": 2}\n', r"is JSON and not names of columns; rename it to \.jsonl"),
+        (
+            "t.csv",
+            b"PK\x03\x04,\xff\n1,2\n",
+            "the first line of .* is not text in UTF-8; save the table as CSV",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        list(rows(path))
+
+
+def test_a_single_column_may_have_any_character(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1;2\n", encoding="utf-8")
+    assert [value for _, value in rows(path)] == [{"a": "1;2"}]
+
+
 def test_odd_rows_of_csv_are_named_by_the_line_where_they_begin(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('a,b\n"x\ny",1\nonly\n1,2,3\n5,6\n"never closed,7\n8,9\n', encoding="utf-8")

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -320,7 +321,7 @@ def test_overrides_reach_everywhere_and_the_last_wins(load):
         ("seeds[first]=5", "unknown key 'seeds[first]'"),
         (
             "seeds=[1",
-            "not valid YAML: expected ',' or ']', but got '<stream end>'; put an override with braces",
+            "not valid YAML: expected ',' or ']', but got '<stream end>'; write a text as 'seeds=\"[1\"'",
         ),
         ("training={steps: 1, steps: 2}", "has a value that is not valid YAML"),
         ("training.steps=", "training.steps = null: must be a whole number"),
@@ -500,11 +501,73 @@ def test_a_home_folder_is_resolved(load, tmp_path, monkeypatch):
 
 
 def test_a_folder_and_a_binary_file_are_no_studies(tmp_path):
-    with pytest.raises(UserError, match="cannot be read as a study file: Is a directory"):
+    with pytest.raises(UserError, match="is a folder, not a study file; there are no study files in that"):
         load_grid(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(UserError, match="cannot be read as a study file: it is not UTF-8 text"):
         load_grid(tmp_path / "binary.yaml")
+
+
+def test_files_of_data_are_no_studies(load, tmp_path):
+    load()
+    with pytest.raises(UserError, match=r"is a folder, not a study file; Known: study\.yaml$"):
+        load_grid(tmp_path)
+    for name in ("own.jsonl", "own.csv", "own.json"):
+        (tmp_path / name).write_text('[{"a": 1}]')
+        with pytest.raises(
+            UserError, match=rf"{name} .*; data are named in a study file, as the data of a task"
+        ):
+            load_grid(tmp_path / name)
+
+
+ADVICE = {
+    "tasks.0.pairs.input={q} A:": ("TEXT", "{q} A:"),
+    "description=a: b: c": ("TEXT", "a: b: c"),
+    "description=@it's": ("TEXT", "@it's"),
+    "description=*x": ("TEXT", "*x"),
+    "description=010": ("TEXT", "010"),
+    "description=!x y": ("TEXT", "!x y"),
+    "seeds=[1": ("seeds=[0, 1]", None),
+    "priors[0].isotropic.scale=0.1": ("priors[0]={isotropic: {scale: 0.1}}", None),
+    "priors.0.isotropic.scale=1": ("priors[0]={isotropic: {scale: 1}}", None),
+    "priors=isotropic": ("priors=['isotropic']", None),
+    "training.steps='5'": ("training.steps=5", None),
+}
+"""Wrong overrides, and the one that the error advises; `TEXT` for an override with this text in quotes."""
+
+
+@pytest.mark.parametrize("override", list(ADVICE))
+def test_advice_on_overrides_works_when_it_is_followed(load, override):
+    """Through a shell, which takes the outer quotes away."""
+    advised, text = ADVICE[override]
+    study = STUDY.replace("[arithmetic]", "[{pairs: {data: a.csv, answer: b, input: c}}]")
+    with pytest.raises(UserError) as caught:
+        load(study, override)
+    path = override.partition("=")[0]
+    if advised == "TEXT":
+        advised = f"{path}={json.dumps(text)}"
+        assert f"write a text as {shlex.quote(advised)}" in str(caught.value)
+    elif advised.startswith(path.split(".")[0]) and "{" in advised:
+        assert f"as a whole, as {shlex.quote(advised)}" in str(caught.value)
+    (given,) = shlex.split(shlex.quote(advised))
+    found = load(study, given)
+    assert text in (None, found.description, found.tasks[0].params["input"])
+
+
+@pytest.mark.parametrize(
+    ("override", "advised"),
+    [
+        ("description={a}", 'description="..."'),
+        ("description=10", 'description="..."'),
+        ("training={steps:5}", "a space has to follow the colon: steps: 5"),
+    ],
+)
+def test_a_value_of_another_kind_says_how_to_write_it(load, override, advised):
+    with pytest.raises(UserError, match=re.escape(advised)):
+        load(STUDY, override)
+    corrected = re.sub(r":(?=[\d{])", ": ", override) if ":" in override else advised.replace("...", "{a} 10")
+    corrected = corrected.replace("5}", "5, batch: 2}")
+    assert load(STUDY, corrected)
 
 
 def refusal(read: Callable[[], object]) -> str:

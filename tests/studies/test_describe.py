@@ -36,7 +36,8 @@ from tests.builders import SUMS, questions, run, study_file, trial
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softprior.studies.estimate.machine_cpus", lambda: 4)
+    for module in ("estimate", "describe"):
+        monkeypatch.setattr(f"softprior.studies.{module}.machine_cpus", lambda: 4)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -91,7 +92,10 @@ def test_gpus_are_shared_out_too(monkeypatch):
             {"cpus": 1},
             "each trial takes 1 CPU, so up to 3 run at a time here: less than a minute; starting up",
         ),
-        ({"cpus": 5}, "each trial takes 5 CPUs, but this machine has fewer; lower resources.cpus or"),
+        (
+            {"cpus": 5},
+            "each trial takes 5 CPUs, but this machine has 4 CPUs and 0 GPUs, so a run here is refused",
+        ),
     ],
 )
 def test_the_plan_says_what_will_run_at_once(plan, resources, sentence):
@@ -233,8 +237,8 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
         "squad: 3 questions without a title; the document or the paragraph serves as one",
     ]
     few = (
-        "squad: accuracy on 1 answer has a 95% interval of up to ±0.50; use 24 or more for ±0.20 "
-        "(test_examples, evaluation.examples, evaluation.generate)"
+        "squad: accuracy on 1 answer has a 95% interval of up to ±0.50; for 16 or more raise "
+        "test_examples and evaluation.examples and evaluation.generate"
     )
     assert [note for note in plan(**changes).notes if note.startswith("squad")] == [*said, few]
     run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,25 @@ def test_a_wrong_task_gets_one_sentence(tmp_path: Path, also: list[Any], said: s
     with pytest.raises(UserError) as error:
         planned(tmp_path, also=also)
     assert said in str(error.value)
+
+
+def test_notes_on_another_task_are_of_its_test_split_under_a_short_name(tmp_path: Path) -> None:
+    rows = [{"q": f"{i}?", "a": str(i % 3)} for i in range(60)]
+    data = tmp_path / "a.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    own = {"input": "q", "answer": "a", "length": 64, "data": {"train": str(data), "test": str(data)}}
+    also = [{"pairs": {**own, "metric": metric}} for metric in ("number", "f1")]
+    notes = [
+        note for note in planned(tmp_path, also=also).notes if note.startswith("pairs") and "95%" not in note
+    ]
+    assert notes == [
+        line
+        for metric in ("number", "f1")
+        for line in (
+            f"pairs(metric={metric}): 60 rows left out, whose input is also in a split that is evaluated on",
+            f"pairs(metric={metric}) has 30 of the 256 test_examples asked for",
+        )
+    ]
 
 
 def test_a_task_named_twice_gets_a_note(tmp_path: Path) -> None:

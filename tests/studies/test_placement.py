@@ -135,7 +135,8 @@ def test_a_cluster_without_room_is_said_before_anything_waits():
         (
             {"placement": {"hosts": "shared", "replicas": 3}},
             "3 copies of the model, each on 2 CPUs, serve up to 3 trials at a time, at most 2,048 positions "
-            "in a pass, but this machine has room for 2; lower placement.replicas, cpus or gpus",
+            "in a pass, but this machine has room for 2, so a run here is refused; lower placement.replicas, "
+            "cpus or gpus",
         ),
     ],
 )

@@ -474,19 +474,32 @@ def test_every_component_of_every_table_is_named_by_its_entry(table):
             assert json.loads(entry.canonical())["params"] == component.model_dump(mode="json")
 
 
+ZEROS = (
+    "zeros is only for keys and values (no gradient comes through the norms of a vector of zeros in the "
+    "residual stream), but soft has vectors in the residual stream"
+)
+
+
 def test_a_prior_is_left_out_for_methods_it_cannot_start_and_the_plan_says_so(plan):
     found = plan(priors=["zeros", "isotropic"], methods=["soft", {"prefix": {"tokens": 2}}])
     pairs = {(t.prior.name, t.method.name) for t in found.trials if t.prior is not None}
     assert pairs == {("isotropic", "soft"), ("isotropic", "prefix"), ("zeros", "prefix")}
-    assert "the prior zeros cannot start the method soft; left out there" in found.notes
+    assert f"{ZEROS}; left out there" in found.notes
 
 
-@pytest.mark.parametrize("prior", ["zeros", {"mixture": {"priors": ["zeros", "fitted"]}}])
-def test_a_study_that_would_train_nothing_is_refused(plan, prior):
-    with pytest.raises(
-        UserError, match=r"priors: none of them can start any of the methods; .* left out there"
-    ):
-        plan(priors=[prior], methods=["soft"])
+@pytest.mark.parametrize(
+    ("priors", "said"),
+    [
+        (["zeros"], ZEROS),
+        ([{"mixture": {"priors": ["zeros", "fitted"]}}], ZEROS.replace("zeros is", "mixture is", 1)),
+        ([{"by_place": {"default": "isotropic", "blocks": {0: "zeros"}}}], f"by_place: {ZEROS}"),
+    ],
+)
+def test_a_study_that_would_train_nothing_is_refused_with_the_rule_and_the_remedy(plan, priors, said):
+    with pytest.raises(UserError) as caught:
+        plan(priors=priors, methods=["soft"], tasks=["language"])
+    remedy = "use the method prefix, or another prior, such as isotropic"
+    assert str(caught.value) == f"study.yaml: priors: {said}; {remedy}"
 
 
 def test_regularisers_are_an_axis_of_single_terms_lists_and_none(plan):

@@ -127,7 +127,7 @@ def test_methods_that_are_left_out_are_named(tmp_path: Path) -> None:
     )
     plan = planned(tmp_path, ["attention"], methods=["soft", "prefix", {"deep": {"last": 1}}])
     assert not [note for note in plan.notes if "evaluation.probes" in note]
-    with pytest.raises(UserError, match=r"in prompts of prefix no vectors .*, or leave out nearest"):
+    with pytest.raises(UserError, match=r"in prompts of prefix no trained vectors .*, or leave out nearest"):
         planned(tmp_path, ["attention", "nearest"], methods=[{"prefix": {"tokens": 4}}])
     plan = planned(tmp_path, ["removal"], methods=["none"])
     assert "no method has a trained prompt, so evaluation.probes has no effect" in plan.notes

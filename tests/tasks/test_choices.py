@@ -29,7 +29,7 @@ from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Task
 from softprior.tasks.choosing import Options, brier, calibration_error, commonest, macro_f1
 from softprior.tasks.notes import data_notes
-from softprior.tasks.prepare import look, prepare
+from softprior.tasks.prepare import is_prepared, look, prepare
 from softprior.testing.literal import literal_logits
 from tests.builders import run, tiny, trial
 
@@ -222,8 +222,7 @@ def test_what_balancing_leaves_out_is_counted(tmp_path: Path) -> None:
     typo = choices(data=paths, input="q", labels=["bad", "good", "fien"], answer="a")
     assert typo.told(typo.look().notes)[0] == ("no row to train on has the label 'fien'; check its spelling")
     wrong = choices(data=paths, input="q", labels=["bad", "good"], answer="a", answer_is="index")
-    said = r"none of the 2 choices by index from 0 \(bad, good\)\); correct the rows, or the parameters"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=r"by index from 0 \(bad, good\)\); set answer_is: text$"):
         wrong.check_data()
 
 
@@ -245,6 +244,51 @@ def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
         assert len(found) == 6
         assert {one.answers for one in found} == {("y",)}
         assert {one.choices.index("y") for one in found} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("answers", "remedy"),
+    [
+        ([0, 1, None, 0], "set answer_is: index"),
+        ([1, 2, 1, 2], "set answer_is: number"),
+        (["A", "b", "B", "a"], "set answer_is: letter"),
+        ([1, 1, 1], "set answer_is: index or number"),
+        (["maybe", "never"], "correct the rows, or the parameters that say how to read them"),
+    ],
+)
+def test_answers_of_another_kind_say_which(tmp_path: Path, answers: list[object], remedy: str) -> None:
+    rows = [{"q": f"{i}?", "a": answer} for i, answer in enumerate(answers)]
+    task = choices(data=written(tmp_path / "a.jsonl", rows), input="q", labels=["no", "yes"], answer="a")
+    with pytest.raises(UserError, match=rf"none of the 2 choices by text \(no, yes\)\); {remedy}$"):
+        task.check_data()
+
+
+def test_a_fault_of_the_training_split_concerns_only_those_who_train(tmp_path: Path, tokenizer) -> None:
+    """Of another task under the same prompt, only test examples are read."""
+    rows = [{"q": f"{i}?", "a": "good"} for i in range(9)]
+    own = {"input": "q", "labels": ["bad", "good"], "answer": "a"}
+    path = written(tmp_path / "a.jsonl", rows)
+    broken = written(tmp_path / "b.jsonl", [{"q": "why?"}])
+    for data, said in (
+        (path, "all 7 rows to train on have the answer 'good', so there is nothing to choose"),
+        ({"train": path, "test": path}, "nothing is left for train: all of its rows share"),
+        ({"train": broken, "test": path}, "b.jsonl contains no usable row"),
+    ):
+        task = choices(data=data, **own)
+        task.check_test_data()
+        with pytest.raises(UserError, match=said):
+            task.check_data()
+        with pytest.raises(UserError, match=said):
+            prepare(task, tokenizer, "t")
+        found = prepare(task, tokenizer, "t", ("test",))
+        assert (len(found.train), len(found.test) > 0) == (0, True)
+        assert is_prepared(task, "t", ("test",))
+        assert not is_prepared(task, "t")
+        with pytest.raises(UserError, match=said):
+            prepare(task, tokenizer, "t")
+        told = data_notes("own", task, look(task, "t"), tested=True)
+        assert not [note for note in told if "train" in note or "validation" in note]
+        assert task.positions() >= 1
 
 
 @pytest.mark.parametrize("written_as", ["1", "1.0", "1.00", "1e0"])

@@ -10,35 +10,56 @@ from softprior.inputs.entries import Entry
 from softprior.inputs.specs import EvaluationSpec
 from softprior.inputs.study_files import load_grid
 from softprior.tasks import TASKS
-from softprior.tasks.notes import few_notes
+from softprior.tasks.notes import FEWEST, WIDTH, few_notes
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 PARAMS = {"data": "bigbench-disambiguation", "input": "{question}", "labels": ["a", "b"], "answer": "answer"}
+
+
+ROWS = "add rows, or name a file for test (data: {train: FILE, test: FILE})"
 
 
 @pytest.mark.parametrize(
     ("task", "examples", "generate", "short", "told"),
     [
         ("arithmetic", 16, 16, 0, ""),
-        ("arithmetic", 32, 15, 0, "15 answers, 0.25, evaluation.generate"),
-        ("arithmetic", 20, 8, 0, "8 answers, 0.35, evaluation.examples, evaluation.generate"),
-        ("arithmetic", 32, 32, 254, "2 answers, 0.50, test_examples"),
+        ("arithmetic", 32, 15, 0, "15 answers, 0.25, raise evaluation.generate"),
+        ("arithmetic", 12, 8, 0, "8 answers, 0.35, raise evaluation.examples and evaluation.generate"),
+        ("arithmetic", 32, 32, 254, "2 answers, 0.50, add data"),
         ("arithmetic", 8, 0, 0, ""),
         ("language", 8, 8, 0, ""),
-        ("choices", 23, 0, 0, "23 answers, 0.20, evaluation.examples"),
-        ("choices", 24, 8, 0, ""),
+        ("choices", 15, 0, 0, "15 answers, 0.25, raise evaluation.examples"),
+        ("choices", 16, 8, 0, ""),
+        ("choices", 32, 0, 250, f"6 answers, 0.40, {ROWS}"),
+        ("choices", 5, 0, 250, f"5 answers, 0.44, raise evaluation.examples, and {ROWS}"),
+        ("choices", 32, 0, 240, ""),
     ],
 )
-def test_an_accuracy_on_few_answers_is_told_with_the_setting(
+def test_an_accuracy_on_few_answers_is_told_with_the_remedy(
     task: str, examples: int, generate: int, short: int, told: str
 ) -> None:
     own = TASKS.component(Entry(name=task, params=PARAMS if task == "choices" else {}))
     evaluation = EvaluationSpec(examples=examples, generate=generate)
     answers, _, rest = told.partition(", ")
-    width, _, settings = rest.partition(", ")
+    width, _, remedy = rest.partition(", ")
     said = f"own: accuracy on {answers} has a 95% interval of up to ±{width}"
-    said += f"; use 24 or more for ±0.20 ({settings})"
+    said += f"; for 16 or more {remedy}"
     assert few_notes("own", own, evaluation, {"test_short": short}) == ([said] if told else [])
+
+
+def test_a_few_examples_that_are_asked_for_and_a_test_file_have_their_own_remedies() -> None:
+    own = TASKS.component(Entry(name="choices", params=PARAMS | {"test_examples": 4}))
+    assert few_notes("own", own, EvaluationSpec(), {})[0].endswith("; for 16 or more raise test_examples")
+    files = TASKS.component(
+        Entry(name="choices", params=PARAMS | {"data": {"train": "a.csv", "test": "b.csv"}})
+    )
+    assert few_notes("own", files, EvaluationSpec(), {"test_short": 250})[0].endswith("add rows to b.csv")
+
+
+def test_the_docs_say_from_how_many_answers_there_is_no_note() -> None:
+    page = " ".join((STUDIES.parents[1] / "docs" / "study-files.md").read_text(encoding="utf-8").split())
+    assert f"tested on fewer than {FEWEST} answers has a note" in page
+    assert f"±{WIDTH} / √n: ±{WIDTH / FEWEST**0.5:.3g} on {FEWEST}, and ±{WIDTH / 6**0.5:.1g} on 6" in page
 
 
 def test_the_quickstart_has_no_note() -> None:

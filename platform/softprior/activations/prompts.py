@@ -23,7 +23,7 @@ from softprior.assets.named import here
 from softprior.errors import UserError
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Shape
-from softprior.results.posteriors import Posterior, load_posterior
+from softprior.results.posteriors import Posterior, load_posterior, named_posterior
 from softprior.results.storage import Location
 from softprior.statistics.keyed_sample import hash_keys
 from softprior.statistics.units import PROMPTS
@@ -72,9 +72,7 @@ def read_posterior(given: Location, key: str, where: str) -> tuple[Posterior, Pa
     """
     try:
         path = here(given)
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; give one file, such as {path}/posteriors/TRIAL.safetensors")
-        return load_posterior(path), path
+        return named_posterior(path), path
     except UserError as error:
         raise UserError(f"{where}: {key}: {error}") from None
 

@@ -29,7 +29,7 @@ from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.models.load import load_local
 from softprior.prompt import Stack
-from softprior.results.posteriors import SUFFIX, Posterior, Vectors, load_posterior, save_posterior
+from softprior.results.posteriors import SUFFIX, Posterior, Vectors, named_posterior, save_posterior
 from softprior.results.provenance import code
 from softprior.results.storage import Location
 from softprior.training.environment import versions
@@ -137,7 +137,7 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
     """What an export writes; the arguments and errors are those of `export_adapter`."""
     if base is not None:
         check_name(base, "a base model on the hub")
-    found = load_posterior(posterior)
+    found = named_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     hub = spec.id.removeprefix(_HUB) if spec.id.startswith(_HUB) else None
     name = base or hub or named_base(spec.id)

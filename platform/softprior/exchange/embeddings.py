@@ -17,7 +17,7 @@ from softprior.models.anchor import require_begins
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.prompt import Place, Row, collate
-from softprior.results.posteriors import load_posterior
+from softprior.results.posteriors import named_posterior
 from softprior.results.storage import Location
 from softprior.tasks import TASKS
 from softprior.tasks.base import Task
@@ -40,7 +40,7 @@ def embed_texts(
             written as the task does, the model multiplies its embeddings, or texts do not begin with the
             token that the prompt is behind.
     """
-    found = load_posterior(posterior)
+    found = named_posterior(posterior)
     task = _task_of(found.header, posterior)
     spec, resolved = base_model(found.header, posterior, model)
     host, tokenizer, _ = load_local(spec)
@@ -90,7 +90,7 @@ def unknown_task(posterior: Location) -> str | None:
     Raises:
         UserError: as `embed_texts`.
     """
-    entry = _entry_of(load_posterior(posterior).header, posterior)
+    entry = _entry_of(named_posterior(posterior).header, posterior)
     return None if entry is None or TASKS.kind(entry) is not None else entry.name
 
 

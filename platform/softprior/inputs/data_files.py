@@ -8,12 +8,14 @@ return alone is a character like any other.
 from __future__ import annotations
 
 import codecs
+import difflib
 import gzip
 import json
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
@@ -211,10 +213,16 @@ def text_at(row: object, column: str) -> str | Malformed:
     """The text of a row's column, which may be empty."""
     if not isinstance(row, dict):
         return Malformed(plain(f"not an object but {str(row)[:40]}"))
-    if column not in row:
-        names = ", ".join([str(name) for name in row][:_SHOWN]) or "nothing"
-        return Malformed(f"no '{column}'; it has {names}")
-    return text_of(row[column])
+    return text_of(row[column]) if column in row else without(column, tuple(map(str, row)))
+
+
+@lru_cache(maxsize=64)  # all rows of a file may lack it
+def without(column: str, names: tuple[str, ...]) -> Malformed:
+    """Says that a row with columns of these names does not have another one."""
+    alike = [name for name in names if name.casefold() == column.casefold()]
+    close = alike or difflib.get_close_matches(column, names, n=1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    return Malformed(f"no '{column}'{hint}; it has {', '.join(names[:_SHOWN]) or 'nothing'}")
 
 
 def text_of(value: object) -> str | Malformed:
@@ -231,7 +239,10 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}; write it again") from None
+        reason = str(error).rstrip(".")
+        raise UserError(
+            f"{path} is damaged or not a Parquet file: {reason}; write or fetch it again"
+        ) from None
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:

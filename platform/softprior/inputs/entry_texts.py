@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, TypeGuard
 
 from softprior.inputs.entries import Entry, Shown
@@ -33,6 +34,34 @@ def names(entries: Iterable[Entry]) -> dict[str, str]:
     for text, entry in {entry.canonical(): entry for entry in entries}.items():
         kinds.setdefault(entry.shown.name, {})[text] = entry
     return {text: name for alike in kinds.values() for text, name in _named_apart(alike).items()}
+
+
+def short_names(entries: Iterable[Entry]) -> dict[str, str]:
+    """The same with only as many parameters as tell entries of one name apart, for notes.
+
+    Of several sets of equally many parameters it is the one whose names are shortest together.
+    """
+    kinds: dict[str, dict[str, Entry]] = {}
+    for text, entry in {entry.canonical(): entry for entry in entries}.items():
+        kinds.setdefault(entry.shown.name, {})[text] = entry
+    return {text: name for alike in kinds.values() for text, name in _shortest(alike).items()}
+
+
+def _shortest(alike: dict[str, Entry]) -> dict[str, str]:
+    """Names of entries that share one, with at most two of their parameters if that is enough."""
+    shown = {text: entry.shown for text, entry in alike.items()}
+    parameters = dict.fromkeys(name for own in shown.values() for name in own.params)
+    for count in range(3):
+        found = [
+            _apart(
+                {t: Shown(s.name, {p: s.params[p] for p in some if p in s.params}) for t, s in shown.items()}
+            )
+            for some in combinations(parameters, count)
+        ]
+        distinct = [named for named in found if len(set(named.values())) == len(named)]
+        if distinct:
+            return min(distinct, key=lambda named: len("".join(named.values())))
+    return _named_apart(alike)
 
 
 def in_full(entry: Entry, at: str, paths: Sequence[str] | None) -> str:

@@ -15,13 +15,25 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pyarrow as pa
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, Number, contents, kind_of, lines, parquet_file, parsed
+from softprior.inputs.data_files import (
+    Malformed,
+    Number,
+    contents,
+    kind_of,
+    lines,
+    parquet_file,
+    parsed,
+    sound,
+)
 
 if TYPE_CHECKING:
     from pyarrow import DataType, RecordBatch
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of files that have rows; all but the last also with .gz."""
+
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+"""What may separate columns, in words. Only the first two are read."""
 
 _LONGEST_FIELD = 2**31 - 1
 """Letters of a field of CSV. Python's own limit, 131,072, would make longer ones malformed."""
@@ -69,6 +81,8 @@ def json_lines(path: Path) -> Iterator[Item]:
     """
     try:
         for number, (_, line) in enumerate(lines(path)):
+            if number == 0 and isinstance(line, str) and isinstance(parsed(line), Malformed):
+                _require_line_feeds(path, line)
             if isinstance(line, Malformed):
                 yield Item(f"line {number + 1}", line)
             elif line.strip():
@@ -115,6 +129,8 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
     csv.field_size_limit(_LONGEST_FIELD)
     quoted = separator == ","
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    _require_line_feeds(path, whole)
+    _require_separator(path, whole.lstrip("\n").partition("\n")[0], separator, quoting)
     file = io.StringIO(whole, newline="")
     reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=quoted)
     names: list[str] | None = None
@@ -142,7 +158,56 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
             yield Item(f"line {first}", dict(zip(names, fields, strict=True)))
 
 
+def _require_line_feeds(path: Path, text: str) -> None:
+    """Refuses a text whose lines end with carriage returns alone, as very old programs write them.
+
+    Raises:
+        UserError: it is one.
+    """
+    if "\r" in text.rstrip("\r") and "\n" not in text:
+        raise UserError(
+            f"lines must end with line feeds, but those of {path} end with carriage returns alone; convert "
+            "it, such as with tr '\\r' '\\n'"
+        )
+
+
+def _require_separator(path: Path, header: str, separator: str, quoting: Literal[0, 3]) -> None:
+    """Refuses a file whose first line has another separator than its ending says.
+
+    Raises:
+        UserError: it is one column, but several with another separator.
+    """
+
+    def count(by: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=by, quoting=quoting), []))
+        except csv.Error:  # what it is is said of the line, when it is read
+            return 0
+
+    other = next((one for one in SEPARATORS if count(one) > 1), None)
+    if count(separator) > 1 or other is None:
+        return
+    ending = {",": ".csv", "\t": ".tsv"}
+    if other in ending:
+        remedy = f"rename it to {ending[other]}"
+    else:
+        remedy = (
+            f"write it again with {SEPARATORS[separator]} (in pandas: read_csv(FILE, sep='{other}'), then "
+            f"to_csv(FILE, sep={separator!r}, index=False)), and decimal commas as points"
+        )
+    raise UserError(
+        f"columns of {ending[separator]} files are separated by {SEPARATORS[separator]}, but the first line "
+        f"of {path} has {SEPARATORS[other]}; {remedy}"
+    )
+
+
 def _header(path: Path, names: list[str]) -> list[str]:
+    if names[0].lstrip().startswith("{"):
+        raise UserError(f"the first line of {path} is JSON and not names of columns; rename it to .jsonl")
+    for name in names:
+        text = sound(name)
+        if isinstance(text, Malformed) or "\0" in name:
+            raise UserError(f"the first line of {path} is not text in UTF-8; save the table as CSV in UTF-8")
     twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
     if twice is not None:
         raise UserError(f"the first line of {path} names the column '{twice}' twice; rename one of them")

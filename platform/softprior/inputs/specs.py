@@ -121,13 +121,16 @@ class TrainingSpec(Spec):
         schedule: factor on the rate after warm-up: `constant`, `linear` or `cosine` down to zero.
         warmup: steps over which the factor rises linearly to 1.
         clip: largest L2 norm of the whole gradient, after normalisation; null switches clipping off.
-        weight_decay: 0 by default, because decay is a hidden prior centred on zero.
+        weight_decay: of AdamW, decoupled from the gradient; 0 by default, because decay is a hidden prior
+            centred on zero.
         snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
         curve: validation loss is measured this many times, evenly spaced (the end included).
         checkpoint: number of steps between two resumable checkpoints.
         keep_checkpoint: keep the last one of a finished trial, from which the same trial with more steps goes
             on. Like `checkpoint` no part of a trial's identity.
         by_task: steps and batch of single tasks, by task name; the others keep those above.
+        betas: decay rates of AdamW's two running means.
+        epsilon: what AdamW adds to the denominator.
     """
 
     steps: Annotated[int, Field(ge=1)]
@@ -194,10 +197,10 @@ class EvaluationSpec(Spec):
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.
         probes: measures of a trial's final prompt beside its losses. Not part of its identity either.
-        twin: also train the first seed of each setting a second time, from a start moved by rounding's size:
-            a trial of its own (`TrialSpec.twin`). In the specs of trials it is always false.
+        twin: also train the first seed of each setting a second time, from a start moved by rounding's size.
+            It is a trial of its own, in whose spec this is false.
         reordered: also train this many first seeds of each setting a second time, from the same start on data
-            in another order: trials of their own (`TrialSpec.reordered`). In the specs of trials always 0.
+            in another order. These are trials of their own, in whose specs this is 0.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
@@ -315,6 +318,10 @@ class CommonSpec(Spec):
     """What all trials of a study have in common, and so takes no ranges in a search.
 
     A study has one model, and where it runs does not affect its results.
+
+    Attributes:
+        name: of the study and of its folder of results.
+        description: a text of your own, shown in MLflow.
     """
 
     name: Name
@@ -329,6 +336,12 @@ class StudySpec(CommonSpec):
     """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model.
 
     Attributes:
+        priors: what prompts start from, as names or names with parameters.
+        methods: where prompts enter the model.
+        tasks: what prompts are trained for.
+        regularisers: terms of the loss; an entry can be a list of several.
+        rates: learning rates, as numbers or as `{relative: NUMBER}`.
+        seeds: one trial for each, and for each combination of the others.
         pairing: `noise`: one seed gives all priors the same random numbers; `none`: each its own.
     """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import unicodedata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +27,12 @@ LARGEST = 2**24
 MOST, DEEPEST = 100_000, 100
 """Most values of a file, counted again wherever an alias repeats them, and the deepest nesting: ten lines of
 aliases of aliases stand for billions of values."""
+
+_DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
+"""Endings of users' data files. JSON is YAML, so a study may be a .json file."""
+
+_NAMED = "data are named in a study file, as the data of a task (see docs/own-data.md)"
+"""What to do with a file of data."""
 
 LONGEST = 200
 """Characters of an override that an error shows."""
@@ -120,11 +128,7 @@ class _Loader(yaml.SafeLoader):
             UserError: always.
         """
         text = str(node.value)
-        plain = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)
-        raise UserError(
-            f"{_line(node)}: {text} begins with a zero, which YAML parsers read in different ways; "
-            f"write {plain}, or '{text}' in quotes if it is a text"
-        )
+        raise UserError(f"{_line(node)}: {_padded(text)}, or '{text}' in quotes if it is a text")
 
     def construct_whole(self, node: yaml.ScalarNode) -> int:
         """A whole number.
@@ -141,6 +145,12 @@ class _Loader(yaml.SafeLoader):
     def construct_number(self, node: yaml.ScalarNode) -> float:
         """A float that remembers how it was written."""
         return Written.of(str(node.value), node.start_mark.line + 1)
+
+
+def _padded(text: str) -> str:
+    """What is wrong with a number such as 010."""
+    plain = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)
+    return f"{text} begins with a zero, which YAML parsers read in different ways; write {plain}"
 
 
 def _line(at: yaml.Node | yaml.Event) -> str:
@@ -171,7 +181,16 @@ class _Value(_Loader):
     def construct_number(self, node: yaml.ScalarNode) -> float:
         return Written.of(str(node.value), 0)
 
+    def construct_padded(self, node: yaml.ScalarNode) -> NoReturn:
+        """Rejects a number such as 010, without quotes as advice, which a shell would take away.
 
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{_line(node)}: {_padded(str(node.value))}")
+
+
+_Value.add_constructor("tag:yaml.org,2002:padded", _Value.construct_padded)
 _Value.add_constructor("tag:yaml.org,2002:float", _Value.construct_number)
 
 
@@ -202,13 +221,15 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         UserError: the file is missing or is not a mapping in YAML, or an override has no place in it.
     """
     text, path = "", home_path(path)
+    if path.suffix in _DATA and path.is_file():
+        raise UserError(f"{path} is a file of data, not a study file; {_NAMED}")
     try:
         text = _text_of(path)
         data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
     except FileNotFoundError:
-        beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = suggestion(path.name, beside) if beside else "there are no study files in that folder"
-        raise UserError(f"there is no study file {path}; {hint}") from None
+        raise UserError(f"there is no study file {path}; {_others(path.parent, path.name)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a study file; {_others(path, '')}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"{path} cannot be read as a study file: {reason}") from None
@@ -219,11 +240,18 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     if data is None and kind is StudySpec:
         raise UserError(f"{path} is empty; start from a copy of jobs/studies/demo.yaml")
     if not isinstance(data, dict):
-        raise UserError(f"{path} must be a mapping with the keys {', '.join(kind.model_fields)}")
+        keys = ", ".join(kind.model_fields)
+        raise UserError(f"the study file {path} must be a mapping with the keys {keys}; {_NAMED}")
     _require_kind(kind, path, data)
     for override in overrides:
         _apply(data, override)
     return data
+
+
+def _others(folder: Path, name: str) -> str:
+    """The study files that there are instead of the one of this name."""
+    found = sorted(p.name for p in folder.glob("*.yaml")) if folder.is_dir() else []
+    return suggestion(name, found) if found else "there are no study files in that folder"
 
 
 def _text_of(path: Path) -> str:
@@ -286,12 +314,17 @@ def _apply(data: dict[str, object], override: str) -> None:
         value = parse_value(text)
     except UserError as error:
         why = str(error).partition(": ")[2]
-        raise UserError(f"the override '{override}' has a value that is not valid YAML: {why}") from None
+        advice = "" if text.startswith(("{", "[")) else f"; write a text as {_quoted(path, text)}"
+        raise UserError(
+            f"the override '{override}' has a value that is not valid YAML: {why}{advice}"
+        ) from None
     except yaml.YAMLError as error:
         why = getattr(error, "problem", None) or "it cannot be parsed"
+        advice = f"write a text as {_quoted(path, text)}"
+        if text.startswith(("{", "[")):
+            advice += ", and a list or a mapping in quotes as a whole, such as 'seeds=[0, 1]'"
         raise UserError(
-            f"the override '{override}' has a value that is not valid YAML: {why}; put an override with "
-            "braces, brackets or spaces in quotes, and a space behind each colon"
+            f"the override '{override}' has a value that is not valid YAML: {why}; {advice}"
         ) from None
     node: Any = data
     keys: list[Key] = []
@@ -308,7 +341,20 @@ def _apply(data: dict[str, object], override: str) -> None:
         else:
             holder = path_of(keys)
             what = f"a list with the entries 0 to {len(node) - 1}" if isinstance(node, list) else shown(node)
+            rest = parts[len(keys) :]
+            form = f", as {_nested(holder, rest, text)}" if node == rest[0] else ""
             raise UserError(
-                f"the override '{override}' has no place: {holder} is {what}; set {holder} as a whole"
+                f"the override '{override}' has no place: {holder} is {what}; set {holder} as a whole{form}"
             )
     node[keys[-1]] = value
+
+
+def _quoted(path: str, text: str) -> str:
+    """An override that sets a text, as a shell takes it: single quotes outside of YAML's double ones."""
+    return shlex.quote(f"{path}={json.dumps(text if len(text) < LONGEST else '...', ensure_ascii=False)}")
+
+
+def _nested(holder: str, keys: list[str], text: str) -> str:
+    """An override that gives parameters to a component which is written as its name alone."""
+    opening = "".join(f"{{{key}: " for key in keys)
+    return shlex.quote(f"{holder}={opening}{text}{'}' * len(keys)}")

@@ -139,6 +139,9 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
         hint = suggestion(key, _keys(found))
+        front, colon, rest = key.partition(":")
+        if colon and front in _keys(found):
+            hint = f"a space has to follow the colon: {front}: {rest or '...'}"
         above = difflib.get_close_matches(key, kind.model_fields, n=1, cutoff=0.8) if keys and not at else []
         if above and not hint.startswith("did"):
             hint = f"did you mean '{above[0]}', which is not within {path_of(keys)}? {hint}"
@@ -160,6 +163,8 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         return f"{path} = {shown(given)} is not a choice; {suggestion(given, choices)}"
     if isinstance(given, str) and "number" in rule and NUMBER.match(given):
         rule += "; write it without quotes"
+    if keys and error["type"] == "string_type":
+        rule += f" (on the command line: '{path}=\"...\"')"
     if keys:
         return f"{path} = {shown(given)}: {rule}"
     return f"{path}: {rule}" if path else rule

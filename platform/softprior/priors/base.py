@@ -198,6 +198,10 @@ class Prior(Spec, ABC):
         """The kinds of places it can start, in some block; a study leaves it out for methods with others."""
         return frozenset(get_args(Kind))
 
+    def limits(self) -> str:
+        """Why it cannot start places of other kinds, as the end of a sentence; empty if it can."""
+        return ""
+
     def smooth(self) -> bool:
         """Whether the density is finite and differentiable everywhere, to pull a prompt from anywhere."""
         return False

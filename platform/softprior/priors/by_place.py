@@ -64,6 +64,9 @@ class ByPlace(Prior):
     def kinds(self) -> frozenset[Kind]:
         return self.assignment().can_start()
 
+    def limits(self) -> str:
+        return next((prior.limits() for prior in self.assignment().priors if prior.limits()), "")
+
     def smooth(self) -> bool:
         return all(prior.smooth() for prior in self.assignment().priors)
 

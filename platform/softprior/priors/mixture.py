@@ -60,6 +60,9 @@ class Mixture(Prior):
     def kinds(self) -> frozenset[Kind]:
         return frozenset.intersection(*(prior.kinds() for prior in self.priors))
 
+    def limits(self) -> str:
+        return next((prior.limits() for prior in self.priors if prior.limits()), "")
+
     def smooth(self) -> bool:
         return all(prior.smooth() for prior in self.priors)
 

@@ -21,11 +21,14 @@ class Zeros(Prior):
     def kinds(self) -> frozenset[Kind]:
         return frozenset({"key", "value"})
 
+    def limits(self) -> str:
+        return "no gradient comes through the norms of a vector of zeros in the residual stream"
+
     def fit(self, source: PriorSource) -> Distribution:
         if source.place.kind not in self.kinds():
             raise UserError(
-                f"the prior zeros is for the keys and values of a prefix, not for {source.place.name}, where "
-                "no gradient comes through the norms; use isotropic with a small scale"
+                f"the prior zeros is for the keys and values of a prefix, not for {source.place.name}, as "
+                f"{self.limits()}; use isotropic with a small scale"
             )
         return _Zeros(source.hidden)
 

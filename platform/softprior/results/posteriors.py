@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softprior.errors import UserError
+from softprior.errors import UserError, suggestion
 from softprior.prompt import Place
 from softprior.results.files import finite, write_atomically
 from softprior.results.storage import Location, local_copy, location
@@ -79,7 +79,7 @@ def load_posterior(path: Location | str) -> Posterior:
             header = json.loads((file.metadata() or {}).get("softprior", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:
-        raise UserError(f"there is no posterior file {path}{_longer(path)}") from None
+        raise UserError(f"there is no posterior file {path}") from None
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not a posterior file: {error}") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -113,10 +113,30 @@ def load_posterior(path: Location | str) -> Posterior:
     return Posterior(header, initial, final, dict(snapshots))
 
 
-def _longer(path: Location) -> str:
-    """A remedy where one file's name begins as a trial's shortened id does; empty elsewhere."""
-    if not isinstance(path, Path) or not path.parent.is_dir():
-        return ""
-    name = path.name.removesuffix(SUFFIX)
-    found = [one for one in path.parent.iterdir() if one.name.startswith(name) and one.suffix == SUFFIX]
-    return f"; did you mean {found[0]}?" if len(found) == 1 else ""
+def named_posterior(path: Location | str) -> Posterior:
+    """`load_posterior` of a file that a user names; where there is none, the error says which there are.
+
+    Raises:
+        UserError: as `load_posterior`, or it is a folder.
+    """
+    path = location(path) if isinstance(path, str) else path
+    if isinstance(path, Path) and path.is_dir():
+        raise UserError(f"{path} is a folder, not a posterior file; {_there(path, '')}")
+    if isinstance(path, Path) and not path.exists():
+        begun = [
+            one
+            for one in path.parent.glob(f"*{SUFFIX}")
+            if one.name.startswith(path.name.removesuffix(SUFFIX))
+        ]
+        hint = f"did you mean {begun[0]}?" if len(begun) == 1 else _there(path.parent, path.name)
+        raise UserError(f"there is no posterior file {path}; {hint}")
+    return load_posterior(path)
+
+
+def _there(folder: Path, name: str) -> str:
+    """The posterior files in a folder, in that of a study, or in that of several studies."""
+    if not folder.is_dir():
+        return f"its folder {folder} does not exist"
+    patterns = (f"{inside}*{SUFFIX}" for inside in ("", "posteriors/", "*/posteriors/"))
+    known = [str(one.relative_to(folder)) for pattern in patterns for one in folder.glob(pattern)]
+    return suggestion(name, known) if known else f"there are none in {folder}"

@@ -10,7 +10,7 @@ import torch
 
 from softprior.assets.models import KnownModel
 from softprior.inputs.entries import Entry
-from softprior.inputs.entry_texts import names
+from softprior.inputs.entry_texts import names, short_names
 from softprior.inputs.labels import (
     Axes,
     axes,
@@ -205,8 +205,11 @@ def running(
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
     most_here = trials_at_once(resources)
     if most_here == 0:
-        fewer = "but this machine has fewer; lower resources.cpus or resources.gpus to run it here"
-        return f"{each}, {fewer}; where there are enough, {_guess(alone)} one after another"
+        there = f"{counted(machine_cpus(), 'CPU')} and {counted(torch.cuda.device_count(), 'GPU')}"
+        return (
+            f"{each}, but this machine has {there}, so a run here is refused; lower resources.cpus or "
+            f"resources.gpus, or run it on a cluster ({_guess(alone)} one after another)"
+        )
     together = max(1, min(most_here, count))
     often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
     guess = _guess(None if alone is None else alone / together)
@@ -242,7 +245,8 @@ def _sharing(
     if not elsewhere():
         here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], resources, placement)
         if here < copies:
-            return f"{line}, but this machine has room for {here}; lower placement.replicas, cpus or gpus"
+            refused = f"but this machine has room for {here}, so a run here is refused"
+            return f"{line}, {refused}; lower placement.replicas, cpus or gpus"
     return f"{line}: {guess}; starting up is not counted"
 
 
@@ -302,7 +306,7 @@ def _few(records: Sequence[Record]) -> list[str]:
         for record in records
         if record.test is not None
     }
-    named = names(entry for entry, _, _ in found.values())
+    named = short_names(entry for entry, _, _ in found.values())
     return [
         note
         for text, (entry, evaluation, data) in found.items()
@@ -313,7 +317,7 @@ def _few(records: Sequence[Record]) -> list[str]:
 def _unmeasured(records: Iterable[Record]) -> list[str]:
     """Which trials lack another task or a probe, one sentence for each of these, and the first reason."""
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
-    entries = names(entry for record in records for entry in record.spec.evaluation.also)
+    entries = short_names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
         for wanted, reason in lacking(record):
             if isinstance(wanted, Entry):
@@ -346,13 +350,14 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     found: dict[str, tuple[Entry, dict[str, Any]]] = {
         record.spec.task.canonical(): (record.spec.task, record.data) for record in known if record.data
     }
+    own = set(found)
     for record in known:
         wanted = {entry.canonical(): entry for entry in other_tasks(record.spec)}
         for other in record.also:
             text = other.task.canonical()
             if other.data and text in wanted:
                 found.setdefault(text, (wanted[text], other.data))
-    named = names(entry for entry, _ in found.values())
+    named = short_names(entry for entry, _ in found.values())
     specs = [record.spec for record in known]
     batches = {spec.task.canonical(): spec.training.batch for spec in specs if spec.training is not None}
     notes = []
@@ -362,7 +367,7 @@ def data_notes(records: Iterable[Record]) -> list[str]:
         look = Look(
             data.get("quarantined", 0), quarantine, data, data.get("dropped", 0), data.get("firsts", {})
         )
-        notes += told.data_notes(named[text], task, look)
+        notes += told.data_notes(named[text], task, look, tested=text not in own)
         notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes
 

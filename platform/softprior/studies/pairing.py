@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from softprior.errors import UserError
-from softprior.methods import Method
-from softprior.priors import Assignment
-from softprior.prompt import Shape
+from softprior.inputs.labels import by_number
+from softprior.methods import METHODS, Method
+from softprior.priors import PRIORS, Assignment, Prior, assignment
+from softprior.prompt import Kind, Shape
 from softprior.regularisers import Regulariser
+
+_VECTORS: Mapping[Kind, str] = {
+    "residual": "vectors in the residual stream",
+    "key": "keys",
+    "value": "values",
+}
+"""The kinds of vectors in words."""
 
 
 def can_start(prior: Assignment, method: Method, shape: Shape | None) -> bool:
@@ -16,6 +25,68 @@ def can_start(prior: Assignment, method: Method, shape: Shape | None) -> bool:
     if shape is None:
         return method.kinds <= prior.can_start()
     return all(p.kind in prior.at(p).kinds() for p in method.places(shape.blocks, shape.stack))
+
+
+class Limit(NamedTuple):
+    """Why a prior cannot start a method.
+
+    Attributes:
+        rule: what the prior is for.
+        has: what the method has instead, in words.
+    """
+
+    rule: str
+    has: str
+
+
+def limit(named: Prior, method: Method, shape: Shape | None) -> Limit:
+    """Why a prior cannot start a method, where `can_start` says so."""
+    prior = assignment(named)
+    if shape is None:
+        asked = [(one, kind) for one in prior.priors for kind in method.kinds]
+    else:
+        asked = [(prior.at(place), place.kind) for place in method.places(shape.blocks, shape.stack)]
+    unable, kind = next((one, kind) for one, kind in asked if kind not in one.kinds())
+    own = " and ".join(words for known, words in _VECTORS.items() if known in unable.kinds())
+    inside = "" if unable is named else f"{PRIORS.name(named)}: "
+    reason = f" ({unable.limits()})" if unable.limits() else ""
+    return Limit(
+        f"{inside}{PRIORS.name(unable)} is only for {own or 'no vectors at all'}{reason}", _VECTORS[kind]
+    )
+
+
+def limit_notes(priors: Iterable[Prior], methods: Iterable[Method], shape: Shape | None) -> list[str]:
+    """A sentence for each prior that cannot start some of these methods.
+
+    Raises:
+        UserError: no prior can start any of them.
+    """
+    trained, named = list(methods), list(priors)
+    limits: dict[Limit, list[str]] = {}
+    for prior in named:
+        for method in trained:
+            if not can_start(assignment(prior), method, shape):
+                limits.setdefault(limit(prior, method, shape), []).append(METHODS.name(method))
+    notes = []
+    for (rule, has), names in limits.items():
+        there = list(dict.fromkeys(names))
+        notes.append(f"{rule}, but {' and '.join(there)} {by_number(len(there), 'has', 'have')} {has}")
+    if trained and not any(
+        can_start(assignment(prior), method, shape) for prior in named for method in trained
+    ):
+        able = [
+            name
+            for name, kind in METHODS.kinds.items()
+            if kind.trained and any(_starts_everywhere(prior, kind) for prior in named)
+        ]
+        use = f"the method {' or '.join(able)}, or another prior" if able else "another prior"
+        raise UserError(f"{'; '.join(notes)}; use {use}, such as isotropic")
+    return [f"{note}; left out there" for note in notes]
+
+
+def _starts_everywhere(prior: Prior, method: type[Method]) -> bool:
+    """Whether a prior can start a method wherever that has its vectors."""
+    return all(method.kinds <= one.kinds() for one in assignment(prior).priors)
 
 
 def can_carry(prior: Assignment, method: Method, terms: Iterable[Regulariser], shape: Shape | None) -> bool:

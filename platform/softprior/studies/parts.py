@@ -140,11 +140,14 @@ def check(parts: Parts, shape: Shape | None, fingerprint: str, where: str) -> No
         for i, method in enumerate(parts.methods[-parts.named :]):
             located(f"{where}: methods[{i}]", partial(method.places, shape.blocks, shape.stack))
             located(f"{where}: methods[{i}]", partial(_require_room, method, parts.read, shape))
-    for axis, tasks in (("tasks", parts.tasks), ("evaluation.also", parts.also)):
-        for i, task in enumerate(tasks):
-            located(f"{where}: {axis}[{i}]", task.fingerprint)
-            if not is_prepared(task, fingerprint):
-                located(f"{where}: {axis}[{i}]", task.check_data)
+    for i, task in enumerate(parts.tasks):
+        located(f"{where}: tasks[{i}]", task.fingerprint)
+        if not is_prepared(task, fingerprint):
+            located(f"{where}: tasks[{i}]", task.check_data)
+    for i, task in enumerate(parts.also):
+        located(f"{where}: evaluation.also[{i}]", task.fingerprint)
+        if not is_prepared(task, fingerprint, ("test",)):
+            located(f"{where}: evaluation.also[{i}]", task.check_test_data)
     for i, several in enumerate(parts.regularisers):
         for regulariser in several:
             located(f"{where}: regularisers[{i}]", regulariser.contents)

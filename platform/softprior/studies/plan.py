@@ -110,8 +110,6 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             components |= cell.components(parts.also)
             for trial in cell.trials(study, parts, model.fingerprint):
                 trials.setdefault(trial.id, trial)
-    if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
-        raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
     planned = list(trials.values())
     repeats = twins_of(planned, study.seeds[0]) if study.evaluation.twin else []
     repeats += reordered_of(planned, reordered_seeds(study.evaluation.reordered, study.seeds, where))

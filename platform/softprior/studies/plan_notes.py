@@ -10,6 +10,7 @@ from softprior.errors import UserError
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entry_texts import names as names_of
+from softprior.inputs.entry_texts import short_names
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import EvaluationSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
 from softprior.methods import METHODS, Method
@@ -17,7 +18,7 @@ from softprior.priors import PRIORS, Outline, assignment
 from softprior.prompt import Shape, Stack
 from softprior.regularisers import REGULARISERS
 from softprior.studies.called import Called
-from softprior.studies.pairing import can_start, carry_notes
+from softprior.studies.pairing import can_start, carry_notes, limit_notes
 from softprior.studies.parts import Parts, located
 from softprior.tasks import TASKS
 from softprior.tasks.base import Look
@@ -53,9 +54,11 @@ def task_notes(
         looks: at the data, see `looks_at`.
     """
     notes, few, trained = [], [], any(method.trained for method in parts.methods)
-    for name, task in _named(parts.called, TASKS, parts.read).items():
+    entries = [parts.called.entry(TASKS, task) for task in parts.read]
+    named = short_names(entries)
+    for name, task in {named[e.canonical()]: t for e, t in zip(entries, parts.read, strict=True)}.items():
         found = looks[TASKS.entry(task).canonical()]
-        notes += data_notes(name, task, found)
+        notes += data_notes(name, task, found, tested=task not in parts.tasks)
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
             notes += batch_notes(name, task, found.notes, own.batch)
@@ -130,11 +133,12 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
     """Which priors cannot start which methods; those that can are checked at every place.
 
     Raises:
-        UserError: a prior or regulariser is not available at a place.
+        UserError: a prior or regulariser is not available at a place, or no prior can start any method.
     """
-    notes, shape = [], model.shape
+    shape = model.shape
     priors = [assignment(prior) for prior in parts.priors]
-    for method in (m for m in parts.methods if m.trained):
+    trained = [method for method in parts.methods if method.trained]
+    for method in trained:
         for outline in () if shape is None else _outlines(method, shape, model.fingerprint):
             for i, prior in enumerate(priors):
                 if can_start(prior, method, shape):
@@ -143,15 +147,7 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
             for i, several in enumerate(parts.regularisers):
                 for regulariser in several:
                     located(f"{where}: regularisers[{i}]", partial(regulariser.check_outline, outline))
-        left = [
-            PRIORS.name(named)
-            for named, prior in zip(parts.priors, priors, strict=True)
-            if not can_start(prior, method, shape)
-        ]
-        if left:
-            what = f"the prior {', '.join(dict.fromkeys(left))}"
-            notes.append(f"{what} cannot start the method {METHODS.name(method)}; left out there")
-    return notes
+    return located(f"{where}: priors", partial(limit_notes, parts.priors, trained, shape))
 
 
 def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:

@@ -98,6 +98,7 @@ class Splits:
 
     Attributes:
         notes: counts of what was corrected or left out, by name.
+        faults: why a split, which then is empty, cannot be used; a task whose trials need it is refused.
     """
 
     train: Dataset
@@ -105,6 +106,18 @@ class Splits:
     test: Dataset
     quarantined: list[Quarantined] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    faults: dict[Split, str] = field(default_factory=dict)
+
+
+def require_usable(faults: Mapping[Split, str], needs: Iterable[Split]) -> None:
+    """Refuses a task one of whose splits cannot be used although it is needed.
+
+    Raises:
+        UserError: there is one.
+    """
+    for split in needs:
+        if split in faults:
+            raise UserError(faults[split])
 
 
 class Look(NamedTuple):
@@ -193,6 +206,14 @@ class Task(Spec, ABC):
         """
         return
 
+    def check_test_data(self) -> None:
+        """The same for a task of which only test examples are read.
+
+        Raises:
+            UserError: as `check_data`, but not for what concerns only the other splits.
+        """
+        self.check_data()
+
     def look(self) -> Look:
         """What `check_data` has found in local data; empty for data that it does not read to the end."""
         return Look()
@@ -220,6 +241,10 @@ class Task(Spec, ABC):
     def misfit(self) -> str:
         """What examples are that do not fit, for a sentence about those that are left out."""
         return "which do not fit"
+
+    def enlarged(self) -> str:
+        """What to do where the data have too few examples to test on, as the end of a sentence."""
+        return "add data"
 
     def options(self) -> int:
         """Approximate number of choices per example; 0 where answers are written."""

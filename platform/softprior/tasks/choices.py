@@ -5,11 +5,11 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from softprior.errors import SHOWN, UserError
+from softprior.errors import SHOWN
 from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
@@ -28,6 +28,11 @@ from softprior.tasks.own_data import Answers, OwnData
 from softprior.tasks.own_splits import Understood
 from softprior.tasks.partition import round_robin
 from softprior.tasks.templates import Row, bare, cell, cells
+
+AnswerIs = Literal["text", "index", "number", "letter"]
+
+WAYS_TO_SAY: tuple[AnswerIs, ...] = get_args(AnswerIs)
+"""How a column may say which choice is right."""
 
 _TYPICAL = 4
 """Choices of a row that is not read yet, for estimates."""
@@ -52,7 +57,7 @@ class Choices(OwnData):
     labels: tuple[Text, ...] = ()
     choices: tuple[Text, ...] = ()
     answer: Text
-    answer_is: Literal["text", "index", "number", "letter"] = "text"
+    answer_is: AnswerIs = "text"
     by: By = "sum"
     classes: Literal["as_is", "balanced"] = "as_is"
     instruction: Text = "Choose the right answer."  # type: ignore[misc]  # as in `OwnData`
@@ -169,16 +174,41 @@ class Choices(OwnData):
             )
         return Answers((texts[index],), texts)
 
-    def examined(self, found: Mapping[Split, Sequence[Understood]], lost: str) -> Mapping[str, int]:
+    def reinterpreted(self, rows: Sequence[Row]) -> str | None:
+        """The `answer_is` with which most of the rows name a choice."""
+        understood = {
+            way: sum(isinstance(one.answers(row), Answers) for row in rows)
+            for way in WAYS_TO_SAY
+            for one in [self.model_copy(update={"answer_is": way})]
+        }
+        most = max(understood.values())
+        ways = [way for way, count in understood.items() if 0 < count == most]
+        # What is a number is also read where letters are expected.
+        named = [way for way in ways if way != "letter" or "number" not in ways]
+        return f"set answer_is: {' or '.join(named)}" if named else None
+
+    def fault(self, split: Split, rows: Sequence[Understood], lost: str) -> str | None:
+        """A single label to train on, or one to balance that is not there."""
+        right = {row.answers[0] for row in rows}
+        if self.labels and split == "train" and len(right) == 1:
+            remedy = "add rows with another one" + ", or correct these" * bool(lost)
+            return (
+                f"all {counted(len(rows), 'row')} to train on have the answer '{next(iter(right))}', so "
+                f"there is nothing to choose{lost}; {remedy}"
+            )
+        missing = [label for label in self.labels if label not in right]
+        if self.classes == "balanced" and missing:
+            return (
+                f"balanced classes need a row of every label in each split, and {split} has none of "
+                f"'{missing[0]}'; add rows, or set classes: as_is"
+            )
+        return None
+
+    def examined(self, found: Mapping[Split, Sequence[Understood]], lost: str) -> Mapping[str, int]:  # noqa: ARG002
         """Splits to evaluate on that have one label alone, and rows that balancing leaves out."""
         notes: dict[str, int] = {}
         for split, rows in found.items() if self.labels else ():
             counts = Counter(row.answers[0] for row in rows)
-            if len(counts) == 1 and split == "train":
-                raise UserError(
-                    f"all {counted(len(rows), 'row')} to train on have the answer '{next(iter(counts))}', so "
-                    f"there is nothing to choose{lost}; add rows with another one"
-                )
             notes[f"{split}_one_label"] = int(len(counts) == 1)
             if split == "train":
                 notes |= {
@@ -222,12 +252,6 @@ class Choices(OwnData):
             return ordered
         by_label = [[row for row in ordered if row.answers[0] == label] for label in self.labels]
         least = min(map(len, by_label))
-        if not least:
-            missing = next(label for label, own in zip(self.labels, by_label, strict=True) if not own)
-            raise UserError(
-                f"balanced classes need a row of every label in each split, and one has none of '{missing}'; "
-                "add rows, or set classes: as_is"
-            )
         return round_robin(own[:least] for own in by_label)
 
     def _choices(self, row: Row) -> tuple[str, ...] | Malformed:

@@ -11,23 +11,28 @@ from softprior.inputs.specs import EvaluationSpec
 from softprior.tasks.base import SPLITS, Look, Task
 from softprior.tasks.sources import left_out
 
-WANTED = 24
-"""Answers from which the 95% interval of an accuracy reaches at most 0.2 to either side."""
+FEWEST = 16
+"""Answers below which there is a note: the 95% interval of their accuracy can reach more than 0.25 to either
+side."""
 
-FEWEST_WRITTEN = 16
-"""Written answers below which there is a note: they take much longer than choices, and reach 0.25 at most."""
+_UNTESTED = ("train_", "validation_", "label_")
+"""How notes begin that concern other splits than the one for tests."""
 
 WIDTH = 0.98
 """Half the width of that interval at 0.5, where it is widest, times the root of the number of answers."""
 
 
-def data_notes(name: str, task: Task, found: Look) -> list[str]:
+def data_notes(name: str, task: Task, found: Look, tested: bool = False) -> list[str]:
     """Notes on a task's data: what is left out, what is made up, which splits are short.
 
     Args:
         name: the task's, in the sentences.
         found: its notes may be a record's `data`, which has them among others.
+        tested: whether only the test split is read, so that nothing is said of the others.
     """
+    if tested:
+        kept = {key: count for key, count in found.notes.items() if not key.startswith(_UNTESTED)}
+        found = found._replace(notes=kept)
     told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
     lost = left_out(name, found.quarantined, found.quarantine)
     return [*lost, *told, *_told(name, task, found), *_shortages(name, task, found.notes)]
@@ -54,22 +59,22 @@ def few_notes(name: str, task: Task, evaluation: EvaluationSpec, notes: Mapping[
         name: the task's, in the sentence.
         notes: as in `Look`, with the number of test examples that the data lack.
     """
-    settings = {
-        "test_examples": task.test_examples - notes.get("test_short", 0),
-        "evaluation.examples": evaluation.examples,
-    }
+    there = task.test_examples - notes.get("test_short", 0)
+    settings = {"test_examples": task.test_examples, "evaluation.examples": evaluation.examples}
     if task.new_tokens:
         settings["evaluation.generate"] = evaluation.generate
-    answers = min(settings.values())
-    fewest = FEWEST_WRITTEN if task.new_tokens else WANTED
-    if not task.generates or not 0 < answers < fewest:
+    answers = min(there, *settings.values())
+    if not task.generates or not 0 < answers < FEWEST:
         return []
+    small = [setting for setting, count in settings.items() if count < FEWEST]
+    remedies = [f"raise {' and '.join(small)}"] if small else []
+    if there < min(FEWEST, task.test_examples):  # the split has no more
+        remedies.append(task.enlarged())
     # An accuracy is between 0 and 1, and the interval of a few answers would be wider than that.
-    wide, wanted = (f"\N{PLUS-MINUS SIGN}{min(0.5, WIDTH / sqrt(count)):.2f}" for count in (answers, WANTED))
-    small = ", ".join(setting for setting, count in settings.items() if count < WANTED)
+    width = min(0.5, WIDTH / sqrt(answers))
     return [
-        f"{name}: accuracy on {counted(answers, 'answer')} has a 95% interval of up to {wide}; use {WANTED} "
-        f"or more for {wanted} ({small})"
+        f"{name}: accuracy on {counted(answers, 'answer')} has a 95% interval of up to "
+        f"\N{PLUS-MINUS SIGN}{width:.2f}; for {FEWEST} or more {', and '.join(remedies)}"
     ]
 
 

@@ -20,7 +20,16 @@ from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
 from softprior.prompt import Row as TokenRow
 from softprior.tasks.answered import Answered
-from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, table
+from softprior.tasks.base import (
+    SPLITS,
+    Example,
+    Look,
+    Quarantined,
+    Split,
+    Splits,
+    require_usable,
+    table,
+)
 from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
 from softprior.tasks.own_splits import Understood, connected, divided
 from softprior.tasks.partition import donors, keyed_order, round_robin
@@ -38,6 +47,18 @@ _UNSEEN = "columns_unseen"
 
 _NOT_FIRST = "not_in_first_row: "
 """What the note begins with that counts data sets of the hub whose first row lacks a column."""
+
+
+_AS_LINES = "write one JSON object per line, or rename it to what it is (.json for a list, .csv, .tsv)"
+
+_REMEDIES = {
+    "not UTF-8": "convert it to UTF-8, such as with iconv -f LATIN1 -t UTF-8",
+    "not valid JSON": _AS_LINES,
+    "not an object": _AS_LINES,
+    " fields, but the first line": "put fields with commas in double quotes, and name each column once",
+    "no '": "check the names of its columns, which are in braces where a text is around them",
+}
+"""What to do about rows none of which is usable, by what is in the reason of the first."""
 
 
 class Answers(NamedTuple):
@@ -95,11 +116,20 @@ class OwnData(Answered):
 
         Args:
             lost: what is said of the malformed rows, in brackets; empty if there are none.
-
-        Raises:
-            UserError: they do not make a task together.
         """
         return {}
+
+    def fault(self, split: Split, rows: Sequence[Understood], lost: str) -> str | None:  # noqa: ARG002
+        """Why the rows of a split cannot be used together; None if they can.
+
+        Args:
+            lost: as in `examined`.
+        """
+        return None
+
+    def reinterpreted(self, rows: Sequence[Row]) -> str | None:  # noqa: ARG002
+        """The parameter with which rows could be used that cannot be as it is, for a sentence."""
+        return None
 
     def order(self, rows: Sequence[Understood]) -> list[Understood]:
         """The rows of a split, given in keyed order, in the order in which examples are chosen."""
@@ -126,8 +156,14 @@ class OwnData(Answered):
 
     def check_data(self) -> None:
         """Reads and divides local files, once for all that planning needs; of other data the columns."""
+        self._check(SPLITS)
+
+    def check_test_data(self) -> None:
+        self._check(("test",))
+
+    def _check(self, needs: Sequence[Split]) -> None:
         if self._local:
-            self._found()
+            require_usable(self._found().faults, needs)
             return
         for part in self._parts:
             if part.local is None:
@@ -187,8 +223,9 @@ class OwnData(Answered):
         """For local data from the number of letters; otherwise those of a short text."""
         if not self._local:
             return min(150 + self.turns(), round(0.8 * self.length))
-        train = self._found().train
-        letters = [len(one["input"]) + len(one["answers"][0]) for one in train]
+        found = self._found()
+        read = found.train if len(found.train) else found.test
+        letters = [len(one["input"]) + len(one["answers"][0]) for one in read]
         tokens = round(sum(letters) / len(letters) / _LETTERS)
         return max(1, min(self.length, tokens + self.turns()))
 
@@ -202,6 +239,12 @@ class OwnData(Answered):
     def misfit(self) -> str:
         either = "" if self.context is None else " (with their own context or a swapped one)"
         return f"longer than length = {self.length}{either}"
+
+    def enlarged(self) -> str:
+        source = dict(parts_of(self.data)).get("test")
+        if source is not None:
+            return f"add rows to {source}"
+        return "add rows, or name a file for test (data: {train: FILE, test: FILE})"
 
     def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The template's own text."""
@@ -250,21 +293,34 @@ def _read_once(task: OwnData, versions: tuple[tuple[int, int], ...]) -> Splits: 
 
 def _read(task: OwnData) -> Splits:
     reading = _Reading(task)
-    parts = {part.split: reading.part(part) for part in parts_of(task.data)}
+    faults: dict[Split, str] = {}
+    parts: dict[Split, list[Understood]] = {}
+    for part in parts_of(task.data):
+        try:
+            parts[part.split] = reading.part(part)
+        except UserError as error:
+            if part.split != "train" or isinstance(task.data, str):
+                raise
+            parts["train"], faults["train"] = [], str(error)
     if len(parts) > 1:  # rows of several files may be numbered alike
         parts = {split: [_name_by_split(row, split) for row in rows] for split, rows in parts.items()}
     parts = _spelled(parts, reading.notes)
     _require_enough(task, parts, reading.lost())
     found = divided(parts, reading.notes)
-    empty = next((split for split in SPLITS if not found[split]), None)
-    if empty is not None:
-        raise UserError(
-            f"nothing is left for {empty}: all of its rows share a group, a context or an input with a split "
-            "that is evaluated on; give it rows of its own"
-        )
+    for split in SPLITS:
+        reason = task.fault(split, found[split], reading.lost()) if found[split] else _nothing_left(split)
+        if reason is not None:
+            faults.setdefault(split, reason)
     reading.notes.update(task.examined(found, reading.lost()))
-    tables = {split: table(_examples(task, found[split])) for split in SPLITS}
-    return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
+    tables = {split: table(() if split in faults else _examples(task, found[split])) for split in SPLITS}
+    return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes), faults=faults)
+
+
+def _nothing_left(split: Split) -> str:
+    return (
+        f"nothing is left for {split}: all of its rows share a group, a context or an input with a split "
+        "that is evaluated on; give it rows of its own"
+    )
 
 
 def _spelled(
@@ -345,7 +401,11 @@ class _Reading:
             else:
                 found.append(own)
         if not found:
-            raise UserError(f"{part.source} contains no usable row{self.lost()}; {self._remedy()}")
+            read = [
+                row for row in (flat(value) for _, value in part.items()) if not isinstance(row, Malformed)
+            ]
+            remedy = self.task.reinterpreted(read) or self._remedy()
+            raise UserError(f"{part.source} contains no usable row{self.lost()}; {remedy}")
         return found
 
     def lost(self) -> str:
@@ -356,9 +416,9 @@ class _Reading:
         """What to do where no row is usable, from what is wrong with the first."""
         if not self.quarantined:
             return "add rows to it, or name another"
-        if self.quarantined[0].reason.startswith("no '"):
-            return "check the names of its columns, which are in braces where a text is around them"
-        return "correct the rows, or the parameters that say how to read them"
+        reason = self.quarantined[0].reason
+        found = (remedy for begins, remedy in _REMEDIES.items() if begins in reason)
+        return next(found, "correct the rows, or the parameters that say how to read them")
 
     def _understood(self, row: Row) -> Understood | Malformed:
         task = self.task

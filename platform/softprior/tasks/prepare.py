@@ -11,18 +11,17 @@ from dataclasses import astuple
 from functools import lru_cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 from datasets import Dataset, Features, List, Value
 
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.tokens import NotJointError, Tokenizer
-from softprior.errors import UserError
 from softprior.inputs.data_files import plain
 from softprior.prompt import Row
 from softprior.results.provenance import edits
-from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
+from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task, require_usable
 from softprior.tasks.choice_rows import FEATURES, NO_CHOICES, ChoiceColumns, choice_columns
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
@@ -53,20 +52,27 @@ _FEATURES = Features(
 )
 
 
-def prepare(task: Task, tokenizer: Tokenizer, tokenizer_fingerprint: str) -> Prepared:
+def prepare(
+    task: Task, tokenizer: Tokenizer, tokenizer_fingerprint: str, needs: Sequence[Split] = SPLITS
+) -> Prepared:
     """Tokenises a task's examples, unless the cache has them for this task, data and tokenizer.
 
     Each split takes the first examples that fit, as many as the task asks for, in the task's order. An
     example whose tokens are not those of the joined text is left out like one that does not fit.
 
+    Args:
+        needs: the splits that are read; others may be empty.
+
     Raises:
-        UserError: the source data is not available, or no example of a split fits.
+        UserError: the source data is not available, or a split that is needed has no example that fits.
     """
 
     def build(folder: Path) -> None:
-        _write(task, tokenizer, folder)
+        _write(task, tokenizer, folder, needs)
 
-    return _opened(ensure(_relative(task, tokenizer_fingerprint), build))
+    found = _opened(ensure(_relative(task, tokenizer_fingerprint), build))
+    require_usable(found.faults, needs)
+    return found
 
 
 def prepared_here(task: Task, tokenizer_fingerprint: str) -> Prepared | None:
@@ -79,26 +85,28 @@ def prepared_here(task: Task, tokenizer_fingerprint: str) -> Prepared | None:
     return _opened(folder) if (folder / FACTS).is_file() else None
 
 
-def is_prepared(task: Task, tokenizer_fingerprint: str) -> bool:
+def is_prepared(task: Task, tokenizer_fingerprint: str, needs: Sequence[Split] = SPLITS) -> bool:
     """Whether the cache has what `prepare` returns, so that the source data is not asked again.
 
     Raises:
         UserError: the source data has no fingerprint, as its file is missing.
     """
-    return (cache_root() / _relative(task, tokenizer_fingerprint) / FACTS).is_file()
+    path = cache_root() / _relative(task, tokenizer_fingerprint) / FACTS
+    return path.is_file() and not set(_facts(path).get("faults", {})) & set(needs)
 
 
 @lru_cache(maxsize=8)
 def _opened(folder: Path) -> Prepared:
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = _facts(folder / FACTS)
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
     return Prepared(
-        **{split: PreparedSplit(Dataset.load_from_disk(str(folder / split))) for split in SPLITS},
+        **{split: PreparedSplit(_table(folder / split)) for split in SPLITS},
         dropped=facts["dropped"],
         quarantined=len(quarantine),
         notes=facts["notes"],
         quarantine=quarantine,
-        firsts=facts.get("firsts", {}),  # tables of before do not have it
+        firsts=facts.get("firsts", {}),  # tables of before do not have it, nor faults
+        faults=facts.get("faults", {}),
         largest=facts["largest"],
         path=folder,
     )
@@ -109,9 +117,22 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
     path = cache_root() / _relative(task, tokenizer_fingerprint) / FACTS
     if not path.is_file():
         return task.look()
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = _facts(path)
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
     return Look(len(quarantine), quarantine, facts["notes"], facts["dropped"], facts.get("firsts", {}))
+
+
+def _table(folder: Path) -> Dataset:
+    """The table of a split; empty for one that cannot be used, as `datasets` reads no empty table."""
+    if folder.is_dir():
+        return Dataset.load_from_disk(str(folder))
+    empty: dict[str, list[object]] = {column: [] for column in _FEATURES}
+    return Dataset.from_dict(empty, features=_FEATURES)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
@@ -122,17 +143,24 @@ def _relative(task: Task, tokenizer_fingerprint: str) -> str:
     return f"prepared/{type(task).__name__.lower()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
+def _write(task: Task, tokenizer: Tokenizer, folder: Path, needs: Sequence[Split]) -> None:
     splits = task.splits()
+    faults = dict(splits.faults)
+    require_usable(faults, needs)
     notes, dropped, largest = Counter(splits.notes), 0, 0
     firsts: dict[str, str] = {}
     for split in SPLITS:
         taken = _take(task, getattr(splits, split), tokenizer, split)
+        if not taken.records:
+            faults.setdefault(split, _none_fits(task, getattr(splits, split), split, taken))
+            require_usable(faults, needs)
         dropped += taken.dropped
         notes += taken.notes
         firsts = taken.firsts | firsts
-        largest = max(largest, *(max(_ids(record)) for record in taken.records))
+        largest = max([largest, *(max(_ids(record)) for record in taken.records)])
         notes.update(task.short({split: len(taken.records)}))
+        if not taken.records:
+            continue
         with _quiet():
             features = Features(_FEATURES | FEATURES) if taken.records[0]["choices"] else _FEATURES
             records = [{k: v for k, v in record.items() if k in features} for record in taken.records]
@@ -142,6 +170,7 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
         "notes": dict(notes),
         "quarantine": [astuple(row) for row in splits.quarantined],
         "firsts": firsts,
+        "faults": faults,
         "largest": largest,
     }
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
@@ -197,14 +226,16 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
         dropped += not records
         if records and example.answers:
             notes += _answer_notes(task, example, records[0], tokenizer)
-    if not firsts:
-        reason = "".join(f"; the first left out is {one}" for one in list(reasons.values())[:1])
-        raise UserError(
-            f"every split needs an example, and none of the {len(pool)} for {split} fits "
-            f"({task.canonical()}); allow longer examples or add data{reason}"
-        )
     # Second chunks of documents only once every document has given its first, and so on.
     return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped, notes, reasons)
+
+
+def _none_fits(task: Task, pool: Dataset, split: Split, taken: _Taken) -> str:
+    reason = "".join(f"; the first left out is {one}" for one in list(taken.firsts.values())[:1])
+    return (
+        f"every split needs an example, and none of the {len(pool)} for {split} fits "
+        f"({task.canonical()}); allow longer examples or add data{reason}"
+    )
 
 
 def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from softprior.prompt import Row
-from softprior.tasks.base import Look, Quarantined
+from softprior.tasks.base import Look, Quarantined, Split
 from softprior.tasks.choice_rows import Choices
 
 QUARANTINE = 100
@@ -127,6 +127,7 @@ class Prepared:
         notes: further counts of the task, and `<split>_short`, the number of examples that a split has
             less than the task asks for.
         firsts: see `Look`.
+        faults: why a split, which then is empty, cannot be used.
         largest: the largest token id of any row.
         path: the folder in the cache.
     """
@@ -139,6 +140,7 @@ class Prepared:
     notes: dict[str, int]
     quarantine: tuple[Quarantined, ...]
     firsts: dict[str, str]
+    faults: dict[Split, str]
     largest: int
     path: Path
 

@@ -12,14 +12,11 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
-from softprior.inputs.data_files import Malformed, Number, sound
+from softprior.inputs.data_files import Malformed, Number, sound, without
 from softprior.inputs.row_files import by_column
 
 Row = Mapping[str, object]
 """A row by column; a column inside of an object is called `object.column`."""
-
-_SHOWN = 12
-"""Number of columns of a row that a reason names."""
 
 
 class Part(NamedTuple):
@@ -122,10 +119,7 @@ def spans(template: str, text: str) -> Iterator[tuple[int, int]]:
 
 def cell(row: Row, column: str) -> str | Malformed:
     """The text of a row's column, which may be empty; a number as it is written."""
-    if column not in row:
-        names = ", ".join([str(name) for name in row][:_SHOWN]) or "nothing"
-        return Malformed(f"no '{column}'; it has {names}")
-    return _text(row[column], column)
+    return _text(row[column], column) if column in row else without(column, tuple(map(str, row)))
 
 
 def cells(row: Row, column: str) -> tuple[str, ...] | Malformed:

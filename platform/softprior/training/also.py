@@ -56,7 +56,7 @@ class Others:
         """The score on a task's test split, or why there is none."""
         try:
             task = TASKS.component(entry)
-            prepared = prepare(task, self.tokenizer, self.tokenizer_fingerprint)
+            prepared = prepare(task, self.tokenizer, self.tokenizer_fingerprint, ("test",))
             info, test = self.host.info(), prepared.test
             require_room(info, self.spec.model, entry.name, task, prepared, [test], self.front)
             method, shape = METHODS.component(self.spec.method), Shape(info.blocks, info.stack)

@@ -43,7 +43,7 @@ ANY_PROMPT: frozenset[Probe] = frozenset({"attention"})
 """Probes that need no vectors beside embeddings."""
 
 ELSEWHERE = (
-    "no vectors stand beside the tokens' embeddings; use the method soft, or deep with token_level: keep"
+    "no trained vectors are among the token embeddings; use the method soft, or deep with token_level: keep"
 )
 ALONE = "a prompt of one vector has none to remove; use more tokens"
 ENCODED = "no prediction looks at an encoder's prompt itself; use a decoder-only model"

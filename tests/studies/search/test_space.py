@@ -138,7 +138,10 @@ WRONG = {
         {"priors": ["fitted"], "methods": ["soft"], "rates": [0.1], "training": {"steps": 6, "batch": 8}},
         "nothing to search over",
     ),
-    "pair": ({"priors": ["zeros", "fitted"]}, "cannot start"),
+    "pair": (
+        {"priors": ["zeros", "fitted"]},
+        "priors[0] cannot start methods[0], and a search combines any two: zeros is only for keys and",
+    ),
     "unknown sampler": ({"search": {"trials": 3, "sampler": "tp"}}, "did you mean 'tpe'"),
     "unknown objective": ({"search": {"trials": 3, "objective": "loss"}}, "distance_moved"),
     "objective without its loss": ({"search": {"trials": 3, "objective": "steps_to"}}, "steps_to: {loss"),

@@ -17,7 +17,7 @@ from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
 from softprior.studies.components import Components
-from softprior.studies.pairing import can_carry, can_start
+from softprior.studies.pairing import can_carry, can_start, limit
 from softprior.studies.parts import resolve, shown
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.search.labelled import without_labels
@@ -181,9 +181,10 @@ def _require_pairs(plan: Plan, where: str) -> None:
         for j, named in enumerate(parts.priors if method.trained else ()):
             prior = assignment(named)
             if not can_start(prior, method, shape):
+                rule, has = limit(named, method, shape)
                 raise UserError(
-                    f"{where}: priors[{j}] = {PRIORS.name(named)} cannot start methods[{i}] = "
-                    f"{METHODS.name(method)}, but a search combines any two; remove one of them"
+                    f"{where}: priors[{j}] cannot start methods[{i}], and a search combines any two: {rule}, "
+                    f"but {METHODS.name(method)} has {has}; remove one of them"
                 )
             for k, terms in enumerate(parts.regularisers):
                 if not can_carry(prior, method, terms, shape):
