@@ -339,6 +339,6 @@ def test_the_end_of_a_study_says_how_far_orders_lead_apart(
     most = f"at most {apart.max():.2g} nats (median {apart.median():.2g})"
     assert f"reordered: 2 pairs, test losses apart by {most}" in said
     assert len(re.findall(r" reordered ", said)) == 2, "two cells in the column `repeat`"
-    print_comparisons(screen(200), results.ended.values())
+    print_comparisons(screen(200), results.ended.values(), folder.root)
     for line in in_words(spreads(read(folder.root).study)):
         assert line in (said := said + capsys.readouterr().out)

@@ -266,7 +266,7 @@ CASES = [
     *(Case(f"the override {name}", _override(text), says) for name, text, says in OVERRIDES),
     *(Case(name, _search(text), says) for name, text, says in SEARCHES),
     Case("missing", _place(lambda _: None), "no study file"),
-    Case("a folder", _place(Path.mkdir), "Is a directory"),
+    Case("a folder", _place(Path.mkdir), "is a folder, not a study file"),
     Case("a link to itself", _place(lambda path: path.symlink_to(path)), "."),
     Case("a link to nothing", _place(lambda path: path.symlink_to("nowhere")), "no study file"),
     Case("a device without end", _place(lambda path: path.symlink_to("/dev/zero")), "larger than"),

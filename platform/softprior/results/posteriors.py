@@ -7,6 +7,7 @@ all float32 `[P, H]`. The header is one JSON object under the metadata key `soft
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,9 +121,10 @@ def named_posterior(path: Location | str) -> Posterior:
         UserError: as `load_posterior`, or it is a folder.
     """
     path = location(path) if isinstance(path, str) else path
-    if isinstance(path, Path) and path.is_dir():
+    # os.path, as a name that no file can have is no error there.
+    if isinstance(path, Path) and os.path.isdir(path):
         raise UserError(f"{path} is a folder, not a posterior file; {_there(path, '')}")
-    if isinstance(path, Path) and not path.exists():
+    if isinstance(path, Path) and not os.path.exists(path):
         begun = [
             one
             for one in path.parent.glob(f"*{SUFFIX}")
@@ -135,7 +137,7 @@ def named_posterior(path: Location | str) -> Posterior:
 
 def _there(folder: Path, name: str) -> str:
     """The posterior files in a folder, in that of a study, or in that of several studies."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return f"its folder {folder} does not exist"
     patterns = (f"{inside}*{SUFFIX}" for inside in ("", "posteriors/", "*/posteriors/"))
     known = [str(one.relative_to(folder)) for pattern in patterns for one in folder.glob(pattern)]
