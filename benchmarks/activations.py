@@ -32,6 +32,7 @@ from transformers import AutoModelForCausalLM
 
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
+from softprior.activations.outcome import Outcome
 from softprior.activations.passes import Router, followed, passes
 from softprior.activations.plan import plan_activations
 from softprior.activations.run import run_activations
@@ -228,7 +229,10 @@ def slope(model: str, tokens: int) -> bool:
         read, points = 0, []
         for facts in plan.shard_facts():
             (result,) = worker({"shard": np.array([json.dumps(facts)])})["result"]
-            read += json.loads(result)["tokens"]
+            if why := Outcome.of(result).error:
+                sys.exit(why)
+            partials = run.partials("words")  # none after the vocabulary's shard
+            read = sum(shard["tokens"] for partial in partials for shard in partial.shards.values())
             points.append((read / 1e6, status("VmRSS")))
             if len(points) % 16 == 0:
                 print(f"{read:,} tokens: {points[-1][1]:.0f} MB", flush=True)
