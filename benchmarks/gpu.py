@@ -30,6 +30,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from softprior.methods import METHODS
 from softprior.models.local import LocalLM
+from softprior.models.memory import BYTES, Form, Rows, Sizes, step_memory
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
 from softprior.prompt import Batch, Place, Prompt, Row, collate
@@ -159,21 +160,23 @@ class Bench:
         return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
 
     def kept(self, batch: Batch, prompts: int = 1) -> float:
-        """Megabytes that a `soft` step has to keep from its pass forward for its pass backward.
-
-        In bfloat16, for each position and block: what enters the two norms, rotated queries and keys, values
-        and what attention makes of them, and the three states inside the MLP; logits at labels in float32 and
-        bfloat16, with their gradient in both. Softmax's sums, and what is needed for a moment, are left out.
-        """
+        """Megabytes that a `soft` step of ragged rows has to keep, see `models.memory`."""
         config = self.config
         assert config.head_dim is not None
         assert config.num_key_value_heads is not None
-        heads = config.num_attention_heads * int(config.head_dim)
-        groups = config.num_key_value_heads * int(config.head_dim)
-        each = 2 * config.hidden_size + 2 * heads + 2 * groups + 3 * config.intermediate_size
-        positions = float(batch.lengths.sum()) + prompts * TOKENS
-        logits = 12 * float(batch.labels.sum()) * config.vocab_size
-        return round((2 * each * positions * config.num_hidden_layers + logits) / 2**20, 1)
+        sizes = Sizes(
+            blocks=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            queries=config.num_attention_heads * int(config.head_dim),
+            keys=config.num_key_value_heads * int(config.head_dim),
+            inner=config.intermediate_size,
+            vocabulary=config.vocab_size,
+        )
+        rows = Rows(
+            len(batch), batch.positions, int(batch.lengths.max()), int(batch.labels.sum()), prompts=prompts
+        )
+        found = step_memory(sizes, (Place(0),), TOKENS, rows, Form(BYTES["bfloat16"], "ragged"))
+        return round((found.kept + found.logits) / 2**20, 1)
 
     def operations(self, batch: Batch, prompts: int = 1) -> float:
         """Operations that a `soft` step needs: products forward, and backward at what is not frozen.

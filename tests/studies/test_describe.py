@@ -168,7 +168,39 @@ def test_of_a_model_that_is_not_here_the_priors_are_said(plan):
     assert line(elsewhere, "not counted").endswith(
         "1 fit (radii, fitted), made once for all trials, then cached: time unknown, as the model's size is"
     )
-    assert not [text for text in describe(elsewhere, here.trials) if "the model: " in text]
+    said = "\n".join(describe(elsewhere, here.trials))
+    assert "the model: " not in said
+    assert "memory of" not in said
+
+
+def test_the_memory_of_the_largest_step_is_said(plan, monkeypatch):
+    task = {"squad": {"context_tokens": 64}}
+    both = {"tasks": [task], "training": {"steps": 2, "batch": 16}}
+    assert line(plan(**both), "memory").startswith("memory of each trial: about 3 MB of weights and ")
+    assert line(plan(**both), "memory").endswith(" for a step of 16 rows of up to 64 tokens")
+    # Two of 16 rows and a prompt each fit 2,200 positions, and one replica serves more.
+    shared = {"placement": {"hosts": "shared", "tokens": 2200}, "seeds": [0, 1, 2]}
+    assert line(plan(**both, **shared), "memory").endswith("32 rows of up to 64 tokens of 2 trials")
+    assert line(plan(**both, placement={"hosts": "shared", "tokens": 600}), "memory").endswith(
+        "9 rows of up to 64 tokens"
+    )
+    for nobody_measured in (
+        {"model": {"id": "tiny", "dtype": "bfloat16"}},
+        {"model": {"id": "tiny", "dtype": "float16"}, "resources": {"gpus": 1}},
+        {"placement": {"hosts": "shared", "ranks": 2}},
+        {"methods": ["none"]},
+    ):
+        found = plan(**{**both, **nobody_measured})
+        assert not [text for text in describe(found, found.trials) if "memory of" in text]
+
+    monkeypatch.setattr("softprior.studies.memory._gpu_here", lambda gpus: int(gpus * 80e6))
+    on_gpu = {**both, "model": {"id": "tiny", "dtype": "bfloat16"}}
+    half = plan(**on_gpu, resources={"gpus": 0.1})
+    assert line(half, "note: the GPU here").startswith(
+        "note: the GPU here has 8 MB for that; lower training.batch"
+    )
+    whole = plan(**on_gpu, resources={"gpus": 1})
+    assert not [text for text in describe(whole, whole.trials) if "the GPU here" in text]
 
 
 def test_what_a_task_lacks_stands_in_its_records(tmp_path):

@@ -120,6 +120,7 @@ class Sizes(Spec):
     Attributes:
         parameters: for estimates.
         blocks, hidden, keys, positions, vocabulary: for checks; `assets.models.Shape` says what they are.
+        queries, inner: of models of Llama's kind; `assets.models.Widths` says what they are.
     """
 
     parameters: int | None = None
@@ -128,6 +129,8 @@ class Sizes(Spec):
     keys: int | None = None
     positions: int | None = None
     vocabulary: int | None = None
+    queries: int | None = None
+    inner: int | None = None
 
 
 class Asset(Sizes):

@@ -70,6 +70,7 @@ def gguf_sizes(path: Path) -> Sizes:
     if each is None and hidden is not None and heads:
         each = hidden // heads
     table = shapes.get("token_embd.weight")
+    like_llama = facts["general.architecture"] == "llama" and not fact("expert_count")
     return Sizes(
         # Tables of rotary frequencies are not weights of the model.
         parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_")),
@@ -78,6 +79,8 @@ def gguf_sizes(path: Path) -> Sizes:
         keys=groups * each if groups is not None and each is not None else None,
         positions=fact("context_length"),
         vocabulary=None if table is None else table[0],
+        queries=heads * each if like_llama and heads is not None and each is not None else None,
+        inner=fact("feed_forward_length") if like_llama else None,
     )
 
 

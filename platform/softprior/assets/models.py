@@ -26,6 +26,23 @@ _CARRIED = RegistryFile | JoinedFile
 """Sources of the catalogue that are fetched and converted."""
 
 
+LIKE_LLAMA = ("llama", "mistral", "qwen2")
+"""transformers' `model_type` of families whose blocks are Llama's: two root mean square norms, grouped keys
+and a gated MLP."""
+
+
+class Widths(NamedTuple):
+    """Widths inside the blocks of a model of Llama's kind.
+
+    Attributes:
+        queries: a block's queries, heads side by side.
+        inner: the states inside an MLP.
+    """
+
+    queries: int
+    inner: int
+
+
 class KnownModel(NamedTuple):
     """What is known about a model without fetching or converting anything.
 
@@ -35,12 +52,14 @@ class KnownModel(NamedTuple):
         parameters: number of weights, likewise.
         notes: the terms of its use, and what is unused of its files, one sentence each, as far as that is
             known.
+        widths: of a model of Llama's kind; None for others, and where they are not known.
     """
 
     fingerprint: str
     shape: Shape | None
     parameters: int | None
     notes: tuple[str, ...]
+    widths: Widths | None
 
 
 class ResolvedModel(NamedTuple):
@@ -113,7 +132,7 @@ def known_model(model: ModelSpec) -> KnownModel:
     if parameters is None and examined is not None:
         parameters = examined.parameters
     notes = (*_terms(model), *(examined.notes if examined is not None else ()))
-    return KnownModel(_fingerprint(model), model_shape(model), parameters, notes)
+    return KnownModel(_fingerprint(model), model_shape(model), parameters, notes, _widths(model))
 
 
 def _terms(model: ModelSpec) -> list[str]:
@@ -218,6 +237,24 @@ def model_shape(model: ModelSpec) -> Shape | None:
     if weights is None or weights.is_file():
         return None
     return _config_shape(read_checkpoint(weights).config)
+
+
+def _widths(model: ModelSpec) -> Widths | None:
+    """The widths inside its blocks, as `model_shape` knows sizes."""
+    sizes = _sizes(model)
+    if sizes is not None and sizes.queries is not None and sizes.inner is not None:
+        return Widths(sizes.queries, sizes.inner)
+    weights = _here(model)
+    if weights is None or weights.is_file():
+        return None
+    config = read_checkpoint(weights).config
+    hidden, heads, each, inner = (
+        value if type(value := config.get(name)) is int else None
+        for name in ("hidden_size", "num_attention_heads", "head_dim", "intermediate_size")
+    )
+    if config.get("model_type") not in LIKE_LLAMA or hidden is None or not heads or inner is None:
+        return None
+    return Widths(heads * (each or hidden // heads), inner)
 
 
 def _config_shape(facts: dict[str, object]) -> Shape | None:

@@ -149,7 +149,8 @@ class RowPass:
         """The prompts' part of a block's sequence [cut of each | kept of each | rows], prompt by prompt."""
         cut, count = self.cut.get(block, 0), self.prompts
         if count == 1:
-            return packed[:, :, : self.front(block)]
+            # A copy: the pass backward keeps it, and would keep all of the sequence with a part of it.
+            return packed[:, :, : self.front(block)].contiguous()
         first, second = packed[0].split([count * cut, packed.shape[2] - count * cut], 1)
         parts = (
             first.unflatten(1, (count, cut)),

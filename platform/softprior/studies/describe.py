@@ -35,6 +35,7 @@ from softprior.studies.estimate import (
     trials_at_once,
 )
 from softprior.studies.fits import Fits, fits
+from softprior.studies.memory import memory_lines
 from softprior.studies.placement import concurrent, has_shared_hosts, machine_cpus, room, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
@@ -71,7 +72,7 @@ def describe(
         lines += [f"  {line}" for line in listed(trials, plan.components, most, begun)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
-    lines += [f"  {line}" for line in sizes(model)]
+    lines += [f"  {line}" for line in (*sizes(model), *memory_lines(study, model, trials, plan.components))]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines += [f"  {line}" for line in _going_on(trials, begun)]
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")

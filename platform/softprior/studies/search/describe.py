@@ -9,6 +9,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.studies.describe import fitting, running, sizes
 from softprior.studies.estimate import total_cost
 from softprior.studies.fits import fits
+from softprior.studies.memory import memory_lines
 from softprior.studies.placement import trial_threads
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.space import in_words
@@ -30,7 +31,8 @@ def describe(plan: SearchPlan) -> list[str]:
     taken = tuple(islice(cycle(_spread(plan)), count))
     trials = (*plan.baselines, *taken)
     cost = total_cost(trials, plan.components)
-    lines += [f"  {line}" for line in sizes(plan.model)]
+    said = memory_lines(study, plan.model, trials, plan.components)
+    lines += [f"  {line}" for line in (*sizes(plan.model), *said)]
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]

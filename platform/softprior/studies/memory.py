@@ -1,0 +1,148 @@
+"""How much memory trials will need, as a plan says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import NamedTuple
+
+import torch
+
+from softprior.assets.models import KnownModel
+from softprior.inputs.labels import counted
+from softprior.inputs.specs import PlacementSpec, StudySpec, TrialSpec
+from softprior.models.memory import BYTES, Form, Rows, Sizes, step_memory
+from softprior.studies.cluster import elsewhere
+from softprior.studies.components import Components
+from softprior.studies.placement import concurrent, has_shared_hosts, placed_model
+from softprior.tasks import Task
+from softprior.tasks.prepare import prepared_here
+
+HEAP = 1.4
+"""What a process grows by on CPUs, over what a step uses: 1.37 to 1.43 on SmolLM2 (docs/log.md)."""
+
+
+class Need(NamedTuple):
+    """Memory of the largest step of a study.
+
+    Attributes:
+        weights, step: in bytes.
+        rows: of the step.
+    """
+
+    weights: int
+    step: int
+    rows: Rows
+
+
+def memory_lines(
+    study: StudySpec, model: KnownModel, trials: Sequence[TrialSpec], of: Components
+) -> list[str]:
+    """A line about the memory of weights and the largest step, and one if the GPU here has less.
+
+    There is none where the count has not been compared with a measurement.
+    """
+    need = needed(study, model, trials, of)
+    if need is None:
+        return []
+    rows, shared = need.rows, has_shared_hosts(study.placement)
+    each = f"{counted(rows.count, 'row')} of up to {counted(rows.longest, 'token')}"
+    if rows.prompts > 1:
+        each += f" of {counted(rows.prompts, 'trial')}"
+    whose = "each copy of the model" if shared else "each trial"
+    about = f"about {_size(need.weights)} of weights and {_size(need.step)} for a step of {each}"
+    line = f"memory of {whose}: {about}"
+    gpus = study.placement.gpus if shared else study.resources.gpus
+    room = _gpu_here(gpus) if gpus and _on_gpu(study) else None
+    if room is None or need.weights + need.step <= room:
+        return [line]
+    return [
+        line,
+        f"note: the GPU here has {_size(room)} for that; lower training.batch"
+        f"{', placement.tokens' if shared else ''} or the length of the task",
+    ]
+
+
+def needed(study: StudySpec, model: KnownModel, trials: Sequence[TrialSpec], of: Components) -> Need | None:
+    """The memory of the largest step; None where it is not counted, or nothing is trained."""
+    sizes, form, on_cpus = _sizes(model), _form(study), not _on_gpu(study)
+    if sizes is None or form is None or model.parameters is None:
+        return None
+    kinds = {
+        (trial.method.canonical(), trial.task.canonical(), trial.training.batch): trial
+        for trial in trials
+        if trial.training is not None
+    }
+    found = []
+    for trial in kinds.values():
+        method = of.method(trial)
+        assert trial.training is not None
+        rows = largest_rows(of.task(trial), model.fingerprint, trial.training.batch)
+        if has_shared_hosts(study.placement):
+            most = concurrent(study.resources, study.placement) or 1
+            rows = _shared(rows, method.count(), min(most, len(trials)), study.placement)
+        step = step_memory(sizes, method.places(sizes.blocks), method.count(), rows, form).peak
+        found.append(Need(model.parameters * form.bytes, round(step * (HEAP if on_cpus else 1)), rows))
+    return max(found, key=lambda need: need.step, default=None)
+
+
+def largest_rows(task: Task, fingerprint: str, batch: int) -> Rows:
+    """A batch of the longest examples: those in the cache, or the longest that the task allows."""
+    if (prepared := prepared_here(task, fingerprint)) is not None:
+        lengths = sorted(prepared.train.lengths)[-batch:]
+        labels = ceil(len(lengths) * prepared.train.labels / len(prepared.train))
+        return Rows(len(lengths), sum(lengths), lengths[-1], labels)
+    count, longest = min(batch, task.train_examples), task.longest() or task.positions()
+    labels = min(longest, task.max_new_tokens + 1) if task.generates else longest
+    return Rows(count, count * longest, longest, count * labels)
+
+
+def _shared(rows: Rows, vectors: int, trials: int, placement: PlacementSpec) -> Rows:
+    """The rows of as many trials as go into a pass of a replica, or as many rows of one."""
+    together, most = ceil(trials / placement.replicas), placement.tokens
+    if most is not None and rows.tokens + vectors > most:
+        count = max(1, min(rows.count, (most - vectors) // rows.longest))
+        return Rows(count, count * rows.longest, rows.longest, ceil(count * rows.labels / rows.count))
+    if most is not None:
+        together = min(together, most // (rows.tokens + vectors))
+    return Rows(
+        together * rows.count, together * rows.tokens, rows.longest, together * rows.labels, prompts=together
+    )
+
+
+def _sizes(model: KnownModel) -> Sizes | None:
+    shape, widths = model.shape, model.widths
+    if shape is None or widths is None or shape.stack == "encoder":
+        return None
+    if shape.hidden is None or shape.keys is None or shape.vocabulary is None:
+        return None
+    return Sizes(shape.blocks, shape.hidden, widths.queries, shape.keys, widths.inner, shape.vocabulary)
+
+
+def _form(study: StudySpec) -> Form | None:
+    """How steps are computed; None where the count has not been compared with what they take."""
+    model = study.model
+    if study.placement.ranks > 1 or model.frozen_cache is not None:
+        return None
+    if not _on_gpu(study):
+        return Form(BYTES[model.dtype], "padded") if model.dtype == "float32" else None
+    return (
+        Form(BYTES[model.dtype], "ragged") if (model.dtype, model.kernels) == ("bfloat16", "auto") else None
+    )
+
+
+def _on_gpu(study: StudySpec) -> bool:
+    """Whether the process that holds the model is to use a GPU."""
+    return placed_model(study.model, study.resources, study.placement).device != "cpu"
+
+
+def _gpu_here(gpus: float) -> int | None:
+    """Bytes of memory of this machine's smallest GPU, or of a share of it; None if trials run elsewhere."""
+    if elsewhere() or not torch.cuda.is_available():
+        return None
+    least = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    return int(least * min(1.0, gpus))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 10**8 else f"{count / 1e6:,.0f} MB"
