@@ -246,6 +246,10 @@ def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
         assert {one.choices.index("y") for one in found} == {0, 1}
 
 
+OTHERWISE = "correct the rows, or the parameters that say how to read them"
+"""The remedy where no other is known."""
+
+
 @pytest.mark.parametrize(
     ("answers", "remedy"),
     [
@@ -253,13 +257,29 @@ def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
         ([1, 2, 1, 2], "set answer_is: number"),
         (["A", "b", "B", "a"], "set answer_is: letter"),
         ([1, 1, 1], "set answer_is: index or number"),
-        (["maybe", "never"], "correct the rows, or the parameters that say how to read them"),
+        (["maybe", "never"], OTHERWISE),
     ],
 )
 def test_answers_of_another_kind_say_which(tmp_path: Path, answers: list[object], remedy: str) -> None:
     rows = [{"q": f"{i}?", "a": answer} for i, answer in enumerate(answers)]
     task = choices(data=written(tmp_path / "a.jsonl", rows), input="q", labels=["no", "yes"], answer="a")
     with pytest.raises(UserError, match=rf"none of the 2 choices by text \(no, yes\)\); {remedy}$"):
+        task.check_data()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("question,a\n1?,0\n", r"no 'q'; it has question, a\); check the names of its columns, which are"),
+        ("q,a\n,no\n,yes\n", rf"'q' is empty\); {OTHERWISE}$"),
+        ("q,a\ncaf\xe9,0\n", r"'q' is not UTF-8 \(.*\)\); convert it to UTF-8, such as with iconv"),
+        ("q,a\n1?,maybe\n,no\n", rf"the answer 'maybe' is none of .*\); {OTHERWISE}$"),
+    ],
+)
+def test_where_answers_are_not_at_fault_they_are_not_blamed(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "a.csv").write_text(content, encoding="latin-1")
+    task = choices(data=str(tmp_path / "a.csv"), input="q", labels=["no", "yes"], answer="a")
+    with pytest.raises(UserError, match=said):
         task.check_data()
 
 

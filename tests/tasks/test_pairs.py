@@ -320,16 +320,31 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
             r"not an object but .*\); write one JSON object per line, or rename it to what",
         ),
         (["question,reply", "1,2"], r"not valid JSON .*\); write one JSON object per line, or rename it"),
+        (
+            {"a.tsv": "question\treply\na\tb\tc\n"},
+            "3 fields, .* 2 columns.*; write spaces for tabs and line breaks inside of fields",
+        ),
+        ({"a.csv": "question,reply\na,b,c\n"}, "3 fields, .* 2 columns.*; put fields with commas in double"),
+        ({"a.json": '[["a", "b"]]'}, "not an object but .*; write each row as an object, such as"),
+        (
+            {"a.json": "question,reply"},
+            "not valid JSON .*; write a list of objects or one object per line, or",
+        ),
+        ({"a.json": """["x no 'y' not UTF-8 ("]"""}, "not an object but .*; write each row as an object"),
         (sums(2), "needs at least 3 that share no input, but .*a.jsonl has 2; add rows"),
         ([{**row, "topic": "one"} for row in sums(9)], "that share no topic, but .* has 1"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused_in_one_sentence(
-    tmp_path: Path, rows: list[Any], said: str
+    tmp_path: Path, rows: list[Any] | dict[str, str], said: str
 ) -> None:
-    task = pairs(file(tmp_path / "a.jsonl", rows), **({"group": "topic"} if "topic" in said else {}))
-    with pytest.raises(UserError, match=said):
-        task.check_data()
+    """Also as the only file of a mapping."""
+    contents = rows if isinstance(rows, dict) else {"a.jsonl": rows}
+    ((name, content),) = contents.items()
+    path = file(tmp_path / name, content if isinstance(content, list) else [content])
+    for data in (path, {"train": path}):
+        with pytest.raises(UserError, match=said):
+            pairs(data, **({"group": "topic"} if "topic" in said else {})).check_data()
 
 
 def test_encodings_and_names_that_cannot_be_used_are_said(tmp_path: Path) -> None:
@@ -479,6 +494,23 @@ def test_what_the_hub_answers_instead_is_one_sentence(monkeypatch, error: Except
     use(monkeypatch, loaded)
     with pytest.raises(UserError, match=rf"could not read the data 'o/n@a+' .*\(.*{said}\); check the name"):
         pairs(f"hub:o/n@{'a' * 40}").splits()
+
+
+def test_a_network_that_fails_once_is_no_fault_of_the_data(monkeypatch, tokenizer) -> None:
+    """Also where only the test split is needed, and the other fails."""
+    fails = [ConnectionError()]
+
+    def loaded(split: str) -> list[dict[str, Any]]:
+        if split == "train" and fails:
+            raise fails.pop()
+        return sums(9, start=9 * (split == "train"))
+
+    use(monkeypatch, loaded)
+    task = pairs({"train": f"hub:o/once@{'a' * 40}", "test": f"hub:o/once@{'a' * 40}"})
+    with pytest.raises(UserError, match=r"could not read the data .*\(ConnectionError\)"):
+        prepare(task, tokenizer, "t", ("test",))
+    assert prepare(task, tokenizer, "t", ("test",)).faults == {}
+    assert len(prepare(task, tokenizer, "t").train) == 9
 
 
 def test_rows_of_the_hub_are_read_by_configuration_commit_and_split(monkeypatch) -> None:

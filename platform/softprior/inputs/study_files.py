@@ -28,8 +28,8 @@ MOST, DEEPEST = 100_000, 100
 """Most values of a file, counted again wherever an alias repeats them, and the deepest nesting: ten lines of
 aliases of aliases stand for billions of values."""
 
-_DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
-"""Endings of users' data files. JSON is YAML, so a study may be a .json file."""
+_DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".gz")
+"""Endings that only data have. A study may be a .json file, as JSON is YAML, and a .txt file."""
 
 _NAMED = "data are named in a study file, as the data of a task (see docs/own-data.md)"
 """What to do with a file of data."""

@@ -34,6 +34,9 @@ AnswerIs = Literal["text", "index", "number", "letter"]
 WAYS_TO_SAY: tuple[AnswerIs, ...] = get_args(AnswerIs)
 """How a column may say which choice is right."""
 
+_ANSWER = "the answer '"
+"""How the reason begins why a row cannot be used whose answer names none of its choices."""
+
 _TYPICAL = 4
 """Choices of a row that is not read yet, for estimates."""
 
@@ -169,13 +172,15 @@ class Choices(OwnData):
             listed = ", ".join(text[:40] for text in texts[:SHOWN]) + ", ..." * (len(texts) > SHOWN)
             first = {"index": " from 0", "number": " from 1"}.get(self.answer_is, "")
             return Malformed(
-                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by "
+                f"{_ANSWER}{said.strip()[:40]}' is none of the {len(texts)} choices by "
                 f"{self.answer_is}{first} ({listed})"
             )
         return Answers((texts[index],), texts)
 
-    def reinterpreted(self, rows: Sequence[Row]) -> str | None:
-        """The `answer_is` with which most of the rows name a choice."""
+    def reinterpreted(self, reason: str, rows: Sequence[Row]) -> str | None:
+        """The `answer_is` with which most of the rows name a choice, if the first names none as it is."""
+        if not reason.startswith(_ANSWER):
+            return None
         understood = {
             way: sum(isinstance(one.answers(row), Answers) for row in rows)
             for way in WAYS_TO_SAY
@@ -183,6 +188,8 @@ class Choices(OwnData):
         }
         most = max(understood.values())
         ways = [way for way, count in understood.items() if 0 < count == most]
+        if self.answer_is in ways:
+            return None
         # What is a number is also read where letters are expected.
         named = [way for way in ways if way != "letter" or "number" not in ways]
         return f"set answer_is: {' or '.join(named)}" if named else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.base import Text
-from softprior.inputs.data_files import Malformed
+from softprior.inputs.data_files import Malformed, kind_of
 from softprior.inputs.labels import counted
 from softprior.prompt import Row as TokenRow
 from softprior.tasks.answered import Answered
@@ -49,16 +50,36 @@ _NOT_FIRST = "not_in_first_row: "
 """What the note begins with that counts data sets of the hub whose first row lacks a column."""
 
 
-_AS_LINES = "write one JSON object per line, or rename it to what it is (.json for a list, .csv, .tsv)"
+_SAMPLE = 100
+"""Rows from which it is told whether another parameter would read them."""
 
-_REMEDIES = {
-    "not UTF-8": "convert it to UTF-8, such as with iconv -f LATIN1 -t UTF-8",
-    "not valid JSON": _AS_LINES,
-    "not an object": _AS_LINES,
-    " fields, but the first line": "put fields with commas in double quotes, and name each column once",
-    "no '": "check the names of its columns, which are in braces where a text is around them",
-}
-"""What to do about rows none of which is usable, by what is in the reason of the first."""
+_REMEDIES = (
+    (None, r"('[^']*' is )?not UTF-8 \(", "convert it to UTF-8, such as with iconv -f LATIN1 -t UTF-8"),
+    (None, "no '", "check the names of its columns, which are in braces where a text is around them"),
+    (
+        ".jsonl",
+        "not valid JSON|not an object",
+        "write one JSON object per line, or rename it to what it is (.json for a list, .csv, .tsv)",
+    ),
+    (
+        ".json",
+        "not valid JSON",
+        "write a list of objects or one object per line, or rename it to what it is (.csv, .tsv)",
+    ),
+    (".json", "not an object", 'write each row as an object, such as {"COLUMN": "TEXT"}'),
+    (".csv", r"\d+ fields, but", "put fields with commas in double quotes, and name each column once"),
+    (
+        ".tsv",
+        r"\d+ fields, but",
+        "write spaces for tabs and line breaks inside of fields, and name each column once",
+    ),
+)
+"""What to do about rows none of which is usable, by the kind of the file (None for all data) and by the
+beginning of the reason of the first."""
+
+
+class _NoUsableRowError(UserError):
+    """A source was read to its end, so that the same data never have a usable row."""
 
 
 class Answers(NamedTuple):
@@ -127,8 +148,12 @@ class OwnData(Answered):
         """
         return None
 
-    def reinterpreted(self, rows: Sequence[Row]) -> str | None:  # noqa: ARG002
-        """The parameter with which rows could be used that cannot be as it is, for a sentence."""
+    def reinterpreted(self, reason: str, rows: Sequence[Row]) -> str | None:  # noqa: ARG002
+        """The parameter with which rows could be used that cannot be as it is, for a sentence.
+
+        Args:
+            reason: why the first of them cannot be used.
+        """
         return None
 
     def order(self, rows: Sequence[Understood]) -> list[Understood]:
@@ -298,8 +323,8 @@ def _read(task: OwnData) -> Splits:
     for part in parts_of(task.data):
         try:
             parts[part.split] = reading.part(part)
-        except UserError as error:
-            if part.split != "train" or isinstance(task.data, str):
+        except _NoUsableRowError as error:
+            if part.split != "train" or len(parts_of(task.data)) == 1:
                 raise
             parts["train"], faults["train"] = [], str(error)
     if len(parts) > 1:  # rows of several files may be numbered alike
@@ -388,7 +413,9 @@ class _Reading:
         Raises:
             UserError: there are none.
         """
-        found = []
+        found: list[Understood] = []
+        refused: list[Row] = []
+        before = len(self.quarantined)
         inputs: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
         names: dict[str, str] = {}
         for at, value in part.items():
@@ -398,27 +425,33 @@ class _Reading:
                 own = _unless_known(own, at, inputs, names)
             if isinstance(own, Malformed):
                 self.quarantined.append(Quarantined(part.source, at, own.reason, own.rest))
+                if not isinstance(row, Malformed) and len(refused) < _SAMPLE:
+                    refused.append(row)
             else:
                 found.append(own)
         if not found:
-            read = [
-                row for row in (flat(value) for _, value in part.items()) if not isinstance(row, Malformed)
-            ]
-            remedy = self.task.reinterpreted(read) or self._remedy()
-            raise UserError(f"{part.source} contains no usable row{self.lost()}; {remedy}")
+            lost = self.quarantined[before:]
+            remedy = self._remedy(part, lost, refused)
+            raise _NoUsableRowError(f"{part.source} contains no usable row{in_brackets(lost)}; {remedy}")
         return found
 
     def lost(self) -> str:
         """How many rows are malformed, and what is wrong with the first; empty if there are none."""
         return in_brackets(self.quarantined)
 
-    def _remedy(self) -> str:
-        """What to do where no row is usable, from what is wrong with the first."""
-        if not self.quarantined:
+    def _remedy(self, part: Part, lost: Sequence[Quarantined], refused: Sequence[Row]) -> str:
+        """What to do where no row of a source is usable, from what is wrong with the first."""
+        if not lost:
             return "add rows to it, or name another"
-        reason = self.quarantined[0].reason
-        found = (remedy for begins, remedy in _REMEDIES.items() if begins in reason)
-        return next(found, "correct the rows, or the parameters that say how to read them")
+        reason = lost[0].reason
+        kind = "" if part.local is None else kind_of(part.local)
+        found = (
+            remedy
+            for of_kind, begins, remedy in _REMEDIES
+            if of_kind in (None, kind) and re.match(begins, reason)
+        )
+        usual = next(found, "correct the rows, or the parameters that say how to read them")
+        return self.task.reinterpreted(reason, refused) or usual
 
     def _understood(self, row: Row) -> Understood | Malformed:
         task = self.task
