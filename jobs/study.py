@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jobs.support.exits import FINISHED, status_of
 from jobs.support.options import add_code
-from jobs.support.screen import screen
+from jobs.support.screen import screen, tell
 from jobs.support.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import counted
 from softprior.library.studies import destination, load_study, plan, run, use_code
@@ -131,8 +131,12 @@ def _run(
             plan_claims(to.folder, work)
             told.extend(tell_beginning(console, planned, work, to.folder))
             preparing.stop()  # bars take its place
-            fetch(downloads_of(planned, work))
-            stop.orderly = True
+            try:
+                stop.orderly = True
+                failures = fetch(downloads_of(planned, work))
+            except KeyboardInterrupt:
+                raise InterruptedStudyError(work.reused) from None
+            tell(console, [f"  note: {failure}" for failure in failures])
             illustrator = Illustrator(to.folder, work.trials, stopped=lambda: stop.signal is not None)
             done = work.number(work.kept)
             return [illustrator, Watch(console, work.trials, done, total=work.total)]

@@ -22,7 +22,8 @@ from softprior.studies.downloads import Download, downloads
 from softprior.studies.downloads import in_words as downloads_in_words
 from softprior.studies.observers import Work
 from softprior.tasks import Task
-from softprior.training.continuing import any_kept, longest
+from softprior.training.also import other_tasks
+from softprior.training.continuing import any_kept, longest, without_checkpoint
 
 FEW = 40
 """Most trials that a dry run lists one by one unless all are requested."""
@@ -42,8 +43,7 @@ def tell_dry_run(
     study, components = planned.study, planned.components
     begun, unused = _begun(work, folder)
     lines = [*planned.described(most=most, begun=begun), *unused]
-    every = planned.components.tasks.values()
-    lines += [f"  {line}" for line in downloads_in_words(_downloads(planned, every))]
+    lines += [f"  {line}" for line in downloads_in_words(_downloads_of_all(planned))]
     if (reason := lacks_gpu(study.model)) is not None:
         lines.append(f"  note: {reason}")
     lines += _forecast(planned, work, folder, all_of_it=True)
@@ -70,12 +70,21 @@ def tell_beginning(console: Console, planned: Runnable, work: Work, folder: Stud
 def downloads_of(planned: Runnable, work: Work) -> list[Download]:
     """What the trials that are missing need and this machine does not have; nothing where others run them."""
     known = planned.components
-    tasks = [task for trial in work.missing for task in (known.task(trial), *known.others(trial))]
-    return _downloads(planned, tasks)
+    own = [known.task(trial) for trial in work.missing]
+    return _downloads(planned, own, [task for trial in work.missing for task in known.others(trial)])
 
 
-def _downloads(planned: Runnable, tasks: Iterable[Task]) -> list[Download]:
-    return [] if elsewhere() else downloads(planned.study.model, tasks, planned.model.fingerprint)
+def _downloads_of_all(planned: Runnable) -> list[Download]:
+    """The same of all trials, including those that a search has yet to propose."""
+    known = planned.components
+    own = {trial.task.canonical() for trial in planned.trials}
+    others = {entry.canonical() for trial in planned.trials for entry in other_tasks(trial)} - own
+    tested = [task for text, task in known.tasks.items() if text in others]
+    return _downloads(planned, [task for text, task in known.tasks.items() if text not in others], tested)
+
+
+def _downloads(planned: Runnable, tasks: Iterable[Task], tested: Iterable[Task]) -> list[Download]:
+    return [] if elsewhere() else downloads(planned.study.model, tasks, planned.model.fingerprint, tested)
 
 
 def _forecast(planned: Runnable, work: Work, folder: StudyFolder, all_of_it: bool = False) -> list[str]:
@@ -95,13 +104,23 @@ def _begun(work: Work, folder: StudyFolder) -> tuple[dict[str, int], list[str]]:
     """The steps of earlier trials that new ones go on from, by trial id, and notes on those that cannot."""
     begun: dict[str, int] = {}
     unused: Counter[str] = Counter()
-    for trial in work.new if any_kept(folder) else ():
-        found = longest(folder, trial)
+    fresh = []
+    kept = any_kept(folder)
+    for trial in work.new:
+        found = longest(folder, trial) if kept else None
         if isinstance(found, str):
             unused[found] += 1
         elif found is not None:
             begun[trial.id] = found.step
-    return begun, [f"  note: {counted(count, 'trial')}: {said}" for said, count in unused.items()]
+        else:
+            fresh.append(trial)
+    notes = [f"{counted(count, 'trial')}: {said}" for said, count in unused.items()]
+    if lost := without_checkpoint(folder, fresh, {trial.id for trial in work.trials}):
+        notes.append(
+            f"{counted(lost, 'finished trial')} with fewer steps left no checkpoint for new ones to go on "
+            "from; training.keep_checkpoint=true keeps one of each trial from now on"
+        )
+    return begun, [f"  note: {note}" for note in notes]
 
 
 def _found(name: str, work: Work) -> list[str]:

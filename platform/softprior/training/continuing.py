@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import SOURCES
-from softprior.results.records import Continued
+from softprior.results.records import Continued, load_records
 from softprior.results.storage import Location, listed
 from softprior.training.checkpoint import TrialState, load_checkpoint, load_header
 
@@ -63,6 +64,28 @@ def longest(folder: StudyFolder, spec: TrialSpec) -> KeptCheckpoint | str | None
             return KeptCheckpoint(trial, step, path)
         said = said or OTHER_CODE.format(step=step)
     return said
+
+
+def without_checkpoint(folder: StudyFolder, trials: Iterable[TrialSpec], known: Collection[str]) -> int:
+    """How many finished trials differ from one of these only in having fewer steps.
+
+    Args:
+        trials: those for which `longest` finds nothing.
+        known: ids of trials whose records are not looked at.
+    """
+    steps = {
+        _of_steps(trial, 1).id: trial.training.steps
+        for trial in trials
+        if trial.training is not None and trial.training.schedule == "constant"
+    }
+    if not steps:
+        return 0
+    others = [r.spec for r in load_records(folder.records, known).values() if r.status == "finished"]
+    return sum(
+        spec.training.steps < steps.get(_of_steps(spec, 1).id, 0)
+        for spec in others
+        if spec.training is not None
+    )
 
 
 def any_kept(folder: StudyFolder) -> bool:

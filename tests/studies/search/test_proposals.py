@@ -73,6 +73,14 @@ def leave(asked: Proposals, folder: StudyFolder, spec: TrialSpec) -> None:
     asked.ended(record)
 
 
+def test_a_plan_says_which_known_trials_go_on_from_earlier_ones(tmp_path: Path) -> None:
+    searched = planned(tmp_path)
+    searched.add(searched.ends[:1])
+    line = "  1 trial goes on from step 4 of an earlier one"
+    assert line in searched.described(begun={searched.ends[0].id: 4})
+    assert line not in searched.described()
+
+
 def test_the_next_proposal_is_asked_for_once_all_trials_of_the_last_have_ended(tmp_path: Path) -> None:
     searched, folder = planned(tmp_path, seeds=[0, 1]), StudyFolder(tmp_path / "small")
     study = open_search(searched, folder)

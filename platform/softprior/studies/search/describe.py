@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle, islice
 
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
-from softprior.studies.describe import fitting, running, sizes
-from softprior.studies.estimate import total_cost
+from softprior.studies.describe import fitting, going_on, running, sizes
+from softprior.studies.estimate import NOTHING, total_cost
 from softprior.studies.fits import fits
 from softprior.studies.memory import memory_lines
 from softprior.studies.placement import trial_threads
@@ -15,8 +16,12 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.space import in_words
 
 
-def describe(plan: SearchPlan) -> list[str]:
-    """Lines for the terminal. The cost is that of trials taken in turn from the ends of the ranges."""
+def describe(plan: SearchPlan, begun: Mapping[str, int] = NOTHING) -> list[str]:
+    """Lines for the terminal. The cost is that of trials taken in turn from the ends of the ranges.
+
+    Args:
+        begun: steps that known trials go on from, by trial id.
+    """
     search, study = plan.search, plan.study
     count = search.trials * plan.members
     objective = " and ".join(o.label for o in search.objective)
@@ -35,6 +40,7 @@ def describe(plan: SearchPlan) -> list[str]:
     lines += [f"  {line}" for line in (*sizes(plan.model), *said)]
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
+    lines += [f"  {line}" for line in going_on(plan.trials, begun)]
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
     resources = study.resources.model_copy(update={"concurrent": min(limits)})
     lines.append(f"  {running(cost, len(trials), plan.model.parameters, resources, study.placement)}")

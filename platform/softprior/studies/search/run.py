@@ -42,10 +42,10 @@ class Searching(SearchPlan):
         self,
         work: Work | None = None,  # noqa: ARG002
         most: float | None = None,  # noqa: ARG002
-        begun: Mapping[str, int] = NOTHING,  # noqa: ARG002
+        begun: Mapping[str, int] = NOTHING,
     ) -> list[str]:
         """The whole search in words, as its trials are proposed on the way."""
-        return describe(self)
+        return describe(self, begun)
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
         """Which trials have ended, or run again because the search starts over; writes nothing.
