@@ -31,20 +31,18 @@ def comparison_table(rows: Sequence[Row], axis: str) -> RenderableType:
 def _block(rows: Sequence[Row], axis: str) -> Table:
     averaged = any(row.averaged is not None for row in rows)
     noisy = any(row.noise is not None for row in rows)
+    ends = any(row.has_ends for row in rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), width=WIDTH)
     table.add_column(axis, overflow="fold", ratio=1)
-    headers = ["differs by", "95%", *(["all rates"] if averaged else []), *(["twins"] if noisy else [])]
+    optional = {"95%": ends, "all rates": averaged, "twins": noisy}
+    headers = ["differs by", *(name for name, shown in optional.items() if shown)]
     for header in [*headers, "p", "Holm", "seeds", "add"]:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
-        interval = ""
-        if row.interval is not None and row.seeds > 1 and row.interval.missing != TWO_SEEDS:
-            ends = f"{row.interval.low:+.3f} to {row.interval.high:+.3f}"
-            interval = "equal" if row.interval.missing else ends
         cells = [
             row.value + _rate(row, 0),
             _signed(row.difference),
-            interval,
+            *([_interval(row)] if ends else []),
             *([_signed(row.averaged)] if averaged else []),
             *(["" if row.noise is None else f"{row.noise:.2g}"] if noisy else []),
             *([f"{row.p:.3g}", f"{row.adjusted:.3g}"] if row.seeds > 1 else ["", ""]),
@@ -67,6 +65,13 @@ def _rate(row: Row, side: int) -> str:
         return ""
     of = f", best of {row.budgets[side]}" if row.budgets[side] > 1 else ""
     return f" (rate {row.rates[side]}{of})"
+
+
+def _interval(row: Row) -> str:
+    """Its ends, or that all seeds are equal; nothing of one seed or of two that differ."""
+    if row.interval is None or row.seeds < 2 or row.interval.missing == TWO_SEEDS:
+        return ""
+    return f"{row.interval.low:+.3f} to {row.interval.high:+.3f}" if row.has_ends else "equal"
 
 
 def _signed(value: float | None) -> str:

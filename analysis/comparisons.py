@@ -31,7 +31,7 @@ class Row:
         seeds: number of seeds that both have.
         difference: of mean test losses in nats; negative where the value is better. None without a
             common seed.
-        interval: 95%, over seeds; none of one seed or of equal ones.
+        interval: 95%, over seeds; none of one or two seeds or of equal ones.
         averaged: the same difference averaged over rates; None where a side has one rate or lacks some.
         p, adjusted: of sign flips, raw and by Holm over all rows of the table.
         least_p: the smallest p that exists with these seeds.
@@ -58,6 +58,11 @@ class Row:
     detectable: float | None = None
     trials: tuple[str, ...] = ()
     averaged_trials: tuple[str, ...] = ()
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether there is an interval."""
+        return self.interval is not None and not self.interval.missing
 
 
 MOST = 63
@@ -159,8 +164,9 @@ def _common(cell: Cell) -> int:
 def caption(rows: Sequence[Row]) -> list[str]:
     """What the table's numbers mean, and what they cannot show."""
     tests = sum(row.seeds > 1 for row in rows)
+    over = ", 95% over seeds" if any(row.has_ends for row in rows) else ""
     lines = [
-        "difference of test losses in nats (negative: better than the reference), 95% over seeds;",
+        f"difference of test losses in nats (negative: better than the reference){over};",
         f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}",
     ]
     if any(row.detectable is not None for row in rows):
@@ -190,7 +196,9 @@ def caption(rows: Sequence[Row]) -> list[str]:
     if TWO_SEEDS in missing:
         lines.append("two seeds have no interval; add seeds")
     if any(why and why != TWO_SEEDS for why in missing):
-        lines.append("equal: seeds with equal differences do not say how far others would be; add seeds")
+        lines.append(
+            "seeds with equal differences have no interval: they do not say how far others are; add seeds"
+        )
     return lines
 
 

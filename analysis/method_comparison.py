@@ -24,9 +24,10 @@ ACCURACY = "exact_match"
 
 _PACKAGES = ("transformers", "peft", "datasets", "bitsandbytes", "torch")
 
-_MEMORY = (
+_NOTE = (
     "accelerator memory is the peak of allocated tensors in all three fields, and 0 without a GPU; PEFT's is "
-    "reserved memory, so do not compare them"
+    "reserved memory, so do not compare them; total_time leaves out the losses of the untrained sample, and "
+    "waiting for them, but has these losses in records from before they were timed on their own"
 )
 
 
@@ -94,7 +95,7 @@ def comparison_row(results: Results, record: Record, base: str | None = None) ->
             "commit": record.environment.get("commit"),
             "test_examples": test.examples,
             "generated": test.generated,
-            "note": _MEMORY,
+            "note": _NOTE,
         },
     }
 
@@ -186,7 +187,10 @@ def _metrics(trial: _Trial) -> list[dict[str, Any]]:
 
 
 def _seconds(cost: Cost) -> float:
-    """Seconds of all phases, without those of measuring the untrained sample, which PEFT does not."""
+    """Seconds of all phases but losses of the untrained sample, which PEFT has none of, and waiting for them.
+
+    Records from before the phase `start` have the seconds of these losses in other phases, where they stay.
+    """
     return math.fsum(own for phase, own in cost.seconds.items() if phase not in (START, WAITING))
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.palette import AMBER, BACKGROUND, BLUE, LINE, ORANGE
+from analysis.figures.settings import no_intervals
 from analysis.figures.style import NORMAL, PAGE, page
 from analysis.findings.values import Finding
 from softprior.inputs.labels import counted
@@ -36,6 +37,7 @@ class Difference:
         value: the estimate, in the unit of the plot.
         low, high: its interval; nan where there is none.
         seeds: n.
+        missing: why there is no interval; empty where there is one.
     """
 
     name: str
@@ -43,10 +45,11 @@ class Difference:
     low: float
     high: float
     seeds: int
+    missing: str = ""
 
     def verdict(self, margin: float) -> Verdict:
         """What the interval says at a margin."""
-        if np.isnan(self.low):
+        if self.missing:
             return "without"
         if -margin < self.low and self.high < margin:
             return "equal"
@@ -91,6 +94,7 @@ def equivalence_of(finding: Finding) -> Equivalence | None:
                 low=own.equivalence.low,
                 high=own.equivalence.high,
                 seeds=own.seeds,
+                missing=own.equivalence.missing,
             )
             for own in known
             if own.equivalence is not None
@@ -106,12 +110,12 @@ def draw_equivalence(found: Equivalence, width: float = PAGE / 2) -> Figure:
     seeds = [difference.seeds for difference in found.differences]
     n = f"{min(seeds)} to {max(seeds)}" if len(set(seeds)) > 1 else str(seeds[0])
     verdicts = [difference.verdict(found.margin) for difference in found.differences]
+    drawn = f" with {found.level:.0%} intervals" if set(verdicts) != {"without"} else ""
     caption = (
-        f"Differences over {n} seeds with {found.level:.0%} intervals. Shaded: the margin of equality, "
+        f"Differences over {n} seeds{drawn}. Shaded: the margin of equality, "
         f"± {found.margin:.3g} {found.unit}."
     )
-    if any(np.isnan(difference.low) for difference in found.differences):
-        caption += " Differences that are equal in all seeds have no interval."
+    caption += no_intervals((difference.missing for difference in found.differences), "differences")
     if found.left_out:
         caption += f" Against the first prior; {counted(found.left_out, 'other pair')} not shown."
     keys = [

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.palette import LINE, Looks
-from analysis.figures.settings import CHOSEN, looks_for, no_prompt, seeds_text, short_rate
+from analysis.figures.settings import CHOSEN, looks_for, no_intervals, no_prompt, seeds_text, short_rate
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.study import Cell
-from analysis.inference.intervals import TWO_SEEDS, over_seeds
+from analysis.inference.intervals import over_seeds
 from analysis.inference.values import LOSS, Interval
 
 
@@ -35,7 +35,7 @@ class PriorLoss:
 
     @property
     def interval(self) -> Interval:
-        """95%, over seeds; none of one seed or of equal ones."""
+        """95%, over seeds; none of one or two seeds or of equal ones."""
         return over_seeds(np.array([loss for _, loss in self.losses]), possible=LOSS)
 
 
@@ -70,15 +70,12 @@ def draw_losses(cells: Sequence[Losses], width: float = PAGE, looks: Looks | Non
     """One panel per cell, one line per prior."""
     every = [prior for cell in cells for prior in cell.priors]
     seeds = seeds_text([seed for seed, _ in prior.losses] for prior in every)
-    shown = f"means over {seeds} (large marks) with 95% intervals (Student's), and single seeds (small)"
+    drawn = " with 95% intervals (Student's)," if any(not prior.interval.missing for prior in every) else ""
+    shown = f"means over {seeds} (large marks){drawn} and single seeds (small)"
     if max((len(prior.losses) for prior in every), default=0) < 2:
         shown = f"{seeds}, so no interval"
     caption = f"Test loss: {shown}. {CHOSEN} The rate is in brackets."
-    missing = {prior.interval.missing for prior in every if len(prior.losses) > 1 and prior.interval.missing}
-    if TWO_SEEDS in missing:
-        caption += " Two seeds have no interval."
-    if missing - {TWO_SEEDS}:
-        caption += " Seeds with equal losses have no interval."
+    caption += no_intervals((prior.interval.missing for prior in every if len(prior.losses) > 1), "losses")
     far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
     caption += no_prompt(any(_inside(cell) for cell in cells), far)
     rows = max(len(cell.priors) for cell in cells)

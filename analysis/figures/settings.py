@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.figures.palette import Looks, entry_looks, prior_looks
 from analysis.figures.style import key
 from analysis.findings.reading import Reading
+from analysis.inference.intervals import TWO_SEEDS
 from softprior.inputs.labels import counted
 from softprior.results.entries import planned_priors
 
@@ -60,6 +61,21 @@ def no_prompt(shown: bool, far: Sequence[float]) -> str:
     if shown:
         return " Dotted: no prompt."
     return f" Without a prompt the loss is {losses}, off the axis." if far else ""
+
+
+def no_intervals(reasons: Iterable[str], numbers: str) -> str:
+    """What a caption says of intervals that are not drawn.
+
+    Args:
+        reasons: of each number with two seeds at least, see `Interval.missing`.
+        numbers: that each seed has, such as `losses`.
+    """
+    missing, text = set(filter(None, reasons)), ""
+    if TWO_SEEDS in missing:
+        text += " Two seeds have no interval."
+    if missing - {TWO_SEEDS}:
+        text += f" Seeds with equal {numbers} have no interval."
+    return text
 
 
 def prior_keys(looks: Looks, line: bool = False) -> list[Line2D]:

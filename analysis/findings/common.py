@@ -60,9 +60,9 @@ def together(*reasons: str) -> str:
     return ALSO.join(dict.fromkeys(filter(None, reasons)))
 
 
-def few_seeds(cell: Cell, what: str = "the study") -> str:
+def few_seeds(cell: Cell) -> str:
     """That a cell has too few seeds for any claim, if so."""
-    return "" if len({run.seed for run in cell.runs}) >= SEEDS else f"{what} {ONE_SEED}"
+    return "" if len({run.seed for run in cell.runs}) >= SEEDS else f"this cell {ONE_SEED}"
 
 
 def loss(run: Run) -> float | None:

@@ -38,6 +38,8 @@ CUT = (
 )
 """Why no place can be compared."""
 
+NOT_SHARED = "the two priors share no place with vectors that can be compared; compare other priors"
+
 CLAIM = Claim(
     name="memory",
     number=1,
@@ -95,6 +97,8 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[
     if nowhere := _nowhere(study, runs[0][0]):
         return replace(known, missing=nowhere), {}
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
+    if not places:
+        return replace(known, missing=NOT_SHARED), {}
     scales = {place: float(_distances(study, runs, place, "initial").mean()) for place in places}
     if min(scales.values()) <= 0:
         reason = "the samples of the two priors are not apart; compare other priors"

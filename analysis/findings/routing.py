@@ -57,7 +57,8 @@ def evidence(study: Study) -> list[Evidence]:
                 numbers, trials = {what: by_seed(values)}, {what: side.trials(values)}
                 found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
     if not found and cells:
-        missing = together(_missing(study), *map(few_seeds, cells))
+        few = f"some cell {ONE_SEED}" if any(map(few_seeds, cells)) else ""
+        missing = together(_missing(study), few)
         found.append(Evidence(where="all trials", missing=missing))
     return found
 

@@ -41,12 +41,12 @@ def jackknife(number: Number, seeds: int) -> Estimate:
 def student(estimate: Estimate, level: float = CONFIDENCE) -> Interval:
     """Student's interval; of a mean it is `intervals.over_seeds`.
 
-    None of two seeds, and none where no seed changes the number.
+    None of one or two seeds, and none where no seed changes the number.
     """
     if estimate.error <= ROUNDING * max(abs(estimate.value), 1.0):
         return without_ends("the same whichever seed is left out", level)
     if estimate.seeds < FEWEST:
-        return without_ends(TWO_SEEDS, level)
+        return without_ends("one seed" if estimate.seeds < 2 else TWO_SEEDS, level)
     half = _quantile(estimate, level) * estimate.error
     return Interval(low=estimate.value - half, high=estimate.value + half, level=level)
 

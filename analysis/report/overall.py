@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analysis.findings.reading import Reading
+from analysis.inference.intervals import FEWEST
 from analysis.overall import Overall, overall
 from analysis.report.values import Cell, Section, compact, missing, number
 from softprior.inputs.labels import counted
@@ -20,12 +21,13 @@ def section(reading: Reading) -> Section:
         return missing(KEY, TITLE, why)
     first = priors[0]
     cells = counted(first.cells, "combination")
+    ends = "In brackets 95% intervals over seeds. " if first.seeds >= FEWEST else ""
     caption = (
         f"Over {cells} of task, method and regularisers, {counted(first.seeds, 'seed')} each. Score: "
         "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen "
         "on validation and averaged over rates. Better: the share of seeds in which its loss is lower than "
-        f"that of {first.prior} with the same seed, ties counting half. In brackets 95% intervals over "
-        "seeds. From test_loss in trials.parquet."
+        f"that of {first.prior} with the same seed, ties counting half. {ends}From test_loss in "
+        "trials.parquet."
     )
     return Section(
         key=KEY,

@@ -52,7 +52,7 @@ FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
 
 
 def listed(reading: Reading) -> Table:
-    """One row per trial that has ended, and the columns in which trials differ."""
+    """One row per trial that has ended, without the words that all of them share."""
     records = list(reading.ended.values())
     every = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
     same, rows = said_once(COLUMNS, every, FILTERS)

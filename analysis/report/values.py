@@ -214,13 +214,21 @@ def number(value: float | None, places: int = 3) -> str:
     """
     if value is None or value != value:
         return ""
-    size = abs(value)
-    if 0 < size < 0.95 * 10 ** (1 - places):
+    if 0 < abs(value) < 0.95 * 10 ** (1 - places):
         text = f"{value:.2g}"
     else:
-        whole = len(f"{size:.0f}")
-        text = f"{value:,.{places if whole == 1 else max(0, min(places, DIGITS - whole))}f}"
+        texts = (f"{value:,.{decimals}f}" for decimals in range(places, -1, -1))
+        text = next(filter(_fits, texts))
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _fits(text: str) -> bool:
+    """Whether a number has few enough digits, counted as it is printed: 9.9996 with three decimals is 10.000.
+
+    All decimals fit behind one digit, and any number fits without decimals.
+    """
+    whole, _, decimals = text.lstrip("-").partition(".")
+    return len(whole) == 1 or not decimals or len(whole) + len(decimals) <= DIGITS
 
 
 def sentence(text: object) -> str:

@@ -26,7 +26,7 @@ from softprior.results.records import read_study
 from softprior.studies.components import Components
 from softprior.studies.table import CLAIMS
 
-ONE_SEED = "1 seed: nothing is tested, and no number has an interval; add seeds"
+ONE_SEED = "1 seed: nothing is tested, and there are no intervals over seeds; add seeds"
 
 ADD_SEEDS = "; add seeds"
 

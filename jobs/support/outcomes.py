@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -46,9 +47,10 @@ def print_comparisons(console: Console, records: Iterable[Record], folder: Locat
     study = Study(runs, baselines, twins=twins, reordered=reordered)
     tables = {axis: compare(study, axis) for axis in differing(study) if axis != "task"}
     if tables and all(row.seeds < FEWEST for rows in tables.values() for row in rows):
+        command = f"python -m jobs.compare {shlex.quote(str(folder))} {next(iter(tables))}"
         console.print(
             f"two seeds have no intervals, so nothing is compared along {', '.join(tables)}; add seeds "
-            f"(python -m jobs.compare {folder} {next(iter(tables))} prints the differences of these)",
+            f"({command} prints the differences of these)",
             soft_wrap=True,
         )
         return

@@ -156,6 +156,30 @@ def test_memory_is_undecided_where_training_could_not_reach() -> None:
     assert found.settle == "train longer or at a higher rate"
 
 
+def test_priors_without_a_common_place_have_no_ratio() -> None:
+    study = simulated(Truth(rates=(0.01,), seeds=2))
+    moved = {
+        run.id: replace(
+            own, **{moment: {Place(1): getattr(own, moment)[Place(0)]} for moment in ("initial", "final")}
+        )
+        for run in study.runs
+        if run.axes["prior"] == "fitted"
+        for own in [study.posteriors[run.id]]
+    }
+    (found,) = judge(replace(study, posteriors={**study.posteriors, **moved}), (BY_NAME["memory"],))
+    assert found.reason == "the two priors share no place with vectors that can be compared"
+    assert found.settle == "compare other priors"
+
+
+def test_few_seeds_are_said_of_the_cell_that_has_them() -> None:
+    study = simulated(Truth(methods=(SOFT, PREFIX), rates=(0.01,), seeds=3))
+    one = next(run for run in study.runs if run.record.spec.method == PREFIX)
+    kept = [run for run in study.runs if run.record.spec.method == SOFT]
+    (soft, prefix) = judge(replace(study, runs=[*kept, one]), (BY_NAME["quality"],))
+    assert soft.primary is not None
+    assert "; also, this cell has fewer than two seeds; add seeds" in prefix.sentence
+
+
 def test_the_margin_is_a_share_of_what_the_best_prompt_gains() -> None:
     (found,) = found_for("quality", spread=0.0, gap=0.2)
     (cell,) = simulated(Truth(rates=(0.01,), spread=0.0, gap=0.2)).cells("prior")

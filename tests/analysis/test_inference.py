@@ -92,6 +92,8 @@ def test_intervals_stay_inside_what_a_number_can_be():
 def test_two_seeds_have_no_interval():
     assert intervals.over_seeds(np.array([0.375, 0.625])).missing == intervals.TWO_SEEDS
     assert jackknife.student(jackknife.Estimate(0.5, 0.1, 2)).missing == intervals.TWO_SEEDS
+    one = jackknife.jackknife(lambda rows: np.ones(rows.shape[:-1]), 1)
+    assert jackknife.student(one).missing == "one seed"
     groups = PerExample(np.array([[1.0, 2.0], [3.0, 5.0]]), np.ones(2), ("a", "b"), (0, 1))
     assert intervals.over_seeds_and_groups(groups).missing == intervals.TWO_SEEDS
 

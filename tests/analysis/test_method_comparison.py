@@ -71,6 +71,17 @@ def test_the_command_writes_a_row_of_the_table(finished_study: Any, tmp_path: Pa
     assert command.main(["row", study, trial, str(file / "inside a file.json")]) == 2
 
 
+def test_losses_of_the_start_and_waiting_are_not_in_the_total_time(finished_study: Any) -> None:
+    results = Results(finished_study.folder.root)
+    record = next(r for r in results.records.values() if r.spec.training is not None and r.cost is not None)
+    assert record.cost is not None
+    seconds = {"start": 100.0, "waiting": 50.0, "training": 3.0, "test": 0.5}
+    timed = record.model_copy(update={"cost": record.cost.model_copy(update={"seconds": seconds})})
+    row = comparison_row(results, timed)
+    assert row["run_info"]["total_time"] == 3.5
+    assert "records from before they were timed on their own" in row["softprior"]["note"]
+
+
 def test_a_trial_without_generated_answers_has_no_accuracy_there(finished_study: Any) -> None:
     results = Results(finished_study.folder.root)
     record = next(r for r in results.records.values() if r.spec.training is not None and r.test is not None)

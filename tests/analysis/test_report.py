@@ -19,6 +19,7 @@ from analysis.findings import collapse, quality
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.judging import case, finding
 from analysis.findings.reading import Reading, read
+from analysis.findings.simulated import Truth, simulated
 from analysis.overall import overall
 from analysis.report import checks, grid, trials, verdicts
 from analysis.report import overall as scores
@@ -289,10 +290,14 @@ def test_trials_with_a_fault_are_named_where_they_do_not_count(seeds: Seeds, tmp
 
 def test_priors_over_all_tasks_are_those_that_compare_prints(report: Report, seeds: Seeds) -> None:
     (table,) = tables(section(report, "overall"))
-    for row, own in zip(table.rows, overall(read(seeds.folder.root).study), strict=True):
+    reading = read(seeds.folder.root)
+    for row, own in zip(table.rows, overall(reading.study), strict=True):
         assert (row[0].text, row[1].order, row[2].order) == (own.prior, own.score, own.averaged)
         assert set(row[1].trials) < set(row[2].trials), "at the chosen rate, and at both"
     assert table.rows[1][3].order == 0, "no seed of fitted is better"
+    assert "In brackets 95% intervals over seeds." in table.caption
+    two = replace(reading, study=simulated(Truth(rates=(0.01,), seeds=2)))
+    assert "interval" not in tables(scores.section(two))[0].caption, "two seeds have none"
 
 
 class Page(HTMLParser):

@@ -30,6 +30,13 @@ def test_numbers_of_any_size_keep_their_digits() -> None:
     assert number(0.0123) == "0.012"
     assert number(float("nan")) == number(None) == ""
     assert number(6.24781, 4) == "6.2478"
+    assert number(9.51234, 4) == "9.5123"
+
+
+def test_numbers_just_below_a_power_of_ten_keep_their_digits() -> None:
+    """The next digit before the point is counted only where rounding adds it."""
+    told = {9.5: "9.500", 9.97: "9.970", 9.9996: "10.00", 99.6: "99.60", 99.996: "100.0", 999.6: "999.6"}
+    assert {value: number(value) for value in told} == told
 
 
 def test_what_all_rows_share_is_said_once() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.comparison_table import comparison_table
 from analysis.comparisons import Row, caption, compare, differing
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study, runs_of
@@ -67,11 +68,21 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     assert "interquartile mean of scores" in " ".join(text.split())
     best = "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: 6 are the fewest for 0.05"
     assert best in " ".join(text.split())
-    print_comparisons(screen(80), [r for r in labelled if r.spec.seed != 2], folder.root)
+    print_comparisons(screen(80), [r for r in labelled if r.spec.seed != 2], Path("my results"))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("two seeds have no intervals, so nothing is compared along prior; add seeds")
+    assert "(python -m jobs.compare 'my results' prior prints" in line
     print_comparisons(screen(80), finished_study.records.values(), folder.root)
     assert capsys.readouterr().out == "", "one seed has nothing to compare"
+
+
+def test_a_table_without_intervals_promises_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for seeds, promised in ((2, False), (3, True)):
+        rows = compare(simulated(Truth(rates=(0.01,), seeds=seeds)), "prior")
+        screen(80).print(comparison_table(rows, "prior"))
+        text = " ".join(capsys.readouterr().out.split())
+        assert ("95%" in text) is promised
+        assert ("two seeds have no interval; add seeds" in text) is not promised
 
 
 def test_tasks_are_not_compared_at_the_end_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:

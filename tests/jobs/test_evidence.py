@@ -267,7 +267,7 @@ def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int) -> Non
 @pytest.mark.parametrize(
     ("seeds", "priors", "line"),
     [
-        (1, 2, "1 seed: nothing is tested, and no number has an interval; add seeds"),
+        (1, 2, "1 seed: nothing is tested, and there are no intervals over seeds; add seeds"),
         (
             2,
             1,

@@ -42,7 +42,6 @@ def test_a_difference_is_equal_different_or_undecided_by_its_interval(width: flo
         for name, (v, low, high) in rows.items()
     ]
     assert [difference.verdict(0.1) for difference in differences] == list(rows)
-    assert Difference(name="one", value=0.0, low=np.nan, high=np.nan, seeds=1).verdict(0.1) == "without"
     figure = draw_equivalence(Equivalence(differences=tuple(differences), margin=0.1), width)
     assert "over 9 seeds with 90% intervals. Shaded: the margin of equality, ± 0.1 nats." in caption_of(
         figure
@@ -100,6 +99,21 @@ def test_figures_of_findings_are_filled_from_a_study() -> None:
         assert (trial.loss, trial.forgetting) == (run.loss, study.numbers["forgetting"][run.id])
     assert forgetting_of(replace(study, numbers={}), cell) is None
     assert equivalence_of(replace(finding, margin=None)) is None
+
+
+def test_a_caption_says_why_a_difference_has_no_interval() -> None:
+    (finding,) = judge(simulated(Truth(rates=(0.01,), seeds=2)), (quality.JUDGED,))
+    found = equivalence_of(finding)
+    assert found is not None
+    (two,) = found.differences
+    assert two.verdict(found.margin) == "without"
+    caption = caption_of(draw_equivalence(found))
+    assert "Differences over 2 seeds. Shaded:" in caption
+    assert caption.endswith(" Two seeds have no interval.")
+    equal = replace(two, missing="equal in all 5 seeds", seeds=5)
+    caption = caption_of(draw_equivalence(replace(found, differences=(equal,))))
+    assert "Differences over 5 seeds. Shaded:" in caption
+    assert caption.endswith(" Seeds with equal differences have no interval.")
 
 
 def test_of_many_pairs_those_with_the_first_prior_are_shown() -> None:

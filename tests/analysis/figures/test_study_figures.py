@@ -213,7 +213,14 @@ def test_losses_have_students_intervals_over_seeds(finished_study: Finished) -> 
     ends = stats.t.interval(0.95, 2, np.mean(own), stats.sem(own))
     assert (prior.interval.low, prior.interval.high) == pytest.approx(ends)
     figure = draw_losses([replace(found, nothing=9.0)], COLUMN)
-    assert "means over 3 seeds (0 to 2)" in caption_of(figure)
+    whole = (
+        "means over 3 seeds (0 to 2) (large marks) with 95% intervals (Student's), and single seeds (small)."
+    )
+    assert whole in caption_of(figure)
+    two = replace(found, priors=(replace(prior, losses=prior.losses[:2]),))
+    said = caption_of(draw_losses([two], COLUMN))
+    assert "means over 2 seeds (0, 1) (large marks) and single seeds (small)." in said
+    assert "Two seeds have no interval." in said
     assert "Without a prompt the loss is 9, off the axis." in caption_of(figure)
     assert_no_overlap(figure)
 
