@@ -76,7 +76,7 @@ def test_a_step_takes_more_with_rows_length_blocks_and_prompts():
         rows = Rows(8, 800, 100, 32)._replace(**changes)
         return step_memory(sizes, (Place(block),), TOKENS, rows, form).peak
 
-    assert peak() < peak(count=9, tokens=900) < peak(count=9, tokens=900, prompts=2)
+    assert peak() < peak(number=9, tokens=900) < peak(number=9, tokens=900, prompts=2)
     assert peak(form=PADDED) < peak(form=PADDED, longest=200)
     assert peak(LLAMA._replace(blocks=17)) > peak() > peak(block=8)
     assert peak(labels=800) > peak()

@@ -42,14 +42,14 @@ class Rows(NamedTuple):
     """The rows of a pass, of all prompts in it.
 
     Attributes:
-        count: number of rows.
+        number: of rows.
         tokens: of all rows together.
         longest: tokens of the longest row.
         labels: of all rows together.
         prompts: number of prompts that share the pass.
     """
 
-    count: int
+    number: int
     tokens: int
     longest: int
     labels: int
@@ -128,7 +128,7 @@ def _attended(sizes: Sizes, front: int, prefix: int, rows: Rows, form: Form) -> 
     alone = rows.prompts * front  # a prompt in the sequence sees itself
     tokens, mask = rows.tokens, 0
     if form.kernels == "padded":
-        tokens = rows.count * rows.longest
+        tokens = rows.number * rows.longest
         mask = rows.longest * (rows.longest + front + prefix) if front + prefix else 0
-    seen = tokens + rows.count * (front + prefix) + alone
+    seen = tokens + rows.number * (front + prefix) + alone
     return form.bytes * (2 * sizes.queries * (tokens + alone) + 2 * sizes.keys * seen + mask)

@@ -46,7 +46,7 @@ def memory_lines(
     if need is None:
         return []
     rows, shared = need.rows, has_shared_hosts(study.placement)
-    each = f"{counted(rows.count, 'row')} of up to {counted(rows.longest, 'token')}"
+    each = f"{counted(rows.number, 'row')} of up to {counted(rows.longest, 'token')}"
     if rows.prompts > 1:
         each += f" of {counted(rows.prompts, 'trial')}"
     whose = "each copy of the model" if shared else "each trial"
@@ -101,12 +101,12 @@ def _shared(rows: Rows, vectors: int, trials: int, placement: PlacementSpec) -> 
     """The rows of as many trials as go into a pass of a replica, or as many rows of one."""
     together, most = ceil(trials / placement.replicas), placement.tokens
     if most is not None and rows.tokens + vectors > most:
-        count = max(1, min(rows.count, (most - vectors) // rows.longest))
-        return Rows(count, count * rows.longest, rows.longest, ceil(count * rows.labels / rows.count))
+        count = max(1, min(rows.number, (most - vectors) // rows.longest))
+        return Rows(count, count * rows.longest, rows.longest, ceil(count * rows.labels / rows.number))
     if most is not None:
         together = min(together, most // (rows.tokens + vectors))
     return Rows(
-        together * rows.count, together * rows.tokens, rows.longest, together * rows.labels, prompts=together
+        together * rows.number, together * rows.tokens, rows.longest, together * rows.labels, prompts=together
     )
 
 
