@@ -163,8 +163,8 @@ def _deviations(reading: Reading) -> list[str]:
         found.append(f"{counted(len(reading.missing), 'planned trial')} {has} no record: {ids}{more}")
     begun = Counter(record.continued.step for record in reading.ended.values() if record.continued)
     found += [
-        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,}: training.steps was "
-        "raised after earlier results"
+        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,}: training.steps "
+        "was raised after earlier results"
         for step, count in sorted(begun.items())
     ]
     made = Counter(named(record.environment) for record in reading.ended.values())
