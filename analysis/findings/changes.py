@@ -54,16 +54,25 @@ class Addition(NamedTuple):
     trials: frozenset[str]
 
 
-def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], list[Addition]]:
-    """The runs that were planned, and what was added to them: seeds, and each prior.
+def added(runs: Iterable[Run], design: Design | None) -> tuple[list[Run], list[Addition]]:
+    """The runs that were planned, and what was added to them: seeds, each prior, and steps.
 
-    A run of an added prior with an added seed belongs to both.
+    A run of an added prior with an added seed belongs to both. Steps were added to a run that went on from
+    an earlier, shorter one.
+
+    Args:
+        design: None if the study has none; then only steps are known to have been added.
     """
+    every = list(runs)
+    longer = [run for run in every if run.record.continued is not None]
+    if design is None:
+        return [run for run in every if run.record.continued is None], _steps(longer)
     priors = expected([design], [])
     kept: list[Run] = []
     others: list[Run] = []
-    for run in runs:
-        (kept if is_planned(run, design, priors) else others).append(run)
+    for run in every:
+        planned = run.record.continued is None and is_planned(run, design, priors)
+        (kept if planned else others).append(run)
     seeds = sorted({run.seed for run in others} - set(design.seeds))
     known = {key for own in priors.values() for key in own}
     new: dict[str, set[str]] = {}
@@ -75,8 +84,18 @@ def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], list[Addition
         words = f"{by_number(len(seeds), 'seed', 'seeds')} {', '.join(map(str, seeds))}"
         trials = frozenset(run.id for run in others if run.seed in seeds)
         found.insert(0, Addition(words, trials))
+    found += _steps(longer)
     rest = frozenset(run.id for run in others).difference(*(one.trials for one in found))
     return kept, [*found, *([Addition("other trials", rest)] if rest else [])]
+
+
+def _steps(longer: Iterable[Run]) -> list[Addition]:
+    """The steps that were added to runs, in words that name where these went on."""
+    begun = {run.id: run.record.continued.step for run in longer if run.record.continued is not None}
+    if not begun:
+        return []
+    beyond = ", ".join(f"{step:,}" for step in sorted(set(begun.values())))
+    return [Addition(f"steps beyond {beyond}", frozenset(begun))]
 
 
 def _cells(cell: Cell) -> set[str]:

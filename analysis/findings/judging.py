@@ -37,11 +37,12 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
     """What a study says about each claim, in each of its cells.
 
     p-values are corrected by Holm over all tests of the planned claims, and over all exploratory ones.
-    A claim whose study lacks what it needs is undecided, with the reason. What changes when seeds and priors
-    are left out that were added after the first results is exploratory. The tests that were planned in its
-    place still count in the correction of the planned ones, which would otherwise become easier by additions.
+    A claim whose study lacks what it needs is undecided, with the reason. What changes when seeds, priors
+    and steps are left out that were added after the first results is exploratory. The tests that were planned
+    in its place still count in the correction of the planned ones, which would otherwise become easier by
+    additions.
     """
-    runs, additions = ([], []) if study.design is None else added(study.runs, study.design)
+    runs, additions = added(study.runs, study.design)
     cases: list[Case] = []
     replaced: list[Case] = []
     for judged in claims:

@@ -111,7 +111,8 @@ def _short_curve(runs: Sequence[Run]) -> str:
     points = min(len(run.record.validation) - 1 for run in runs)
     if points >= POINTS:
         return ""
-    few_steps = min(len(run.record.steps) for run in runs) < POINTS
+    trained = [run.record.spec.training for run in runs]
+    few_steps = any(training is None or training.steps < POINTS for training in trained)
     settings = "training.steps and training.curve" if few_steps else "training.curve"
     reason = f"the validation curve has {counted(points, 'point')} after the start"
     return f"{reason}; set {settings} to {POINTS} or more"

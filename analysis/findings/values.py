@@ -114,8 +114,8 @@ class Finding:
         reason: why the claim is undecided whatever the numbers say; empty if they decide.
         settle: what would settle it; empty if it is settled.
         exploratory: whether the claim was not in the study's list when it started, or the number rests on
-            seeds or priors that were added later.
-        added: these seeds and priors in words; empty without any.
+            seeds, priors or steps that were added later.
+        added: these in words; empty without any.
         sentence: the finding in words.
     """
 

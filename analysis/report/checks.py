@@ -161,6 +161,12 @@ def _deviations(reading: Reading) -> list[str]:
         more = f" and {len(reading.missing) - 10:,} more" if len(reading.missing) > 10 else ""
         has = by_number(len(reading.missing), "has", "have")
         found.append(f"{counted(len(reading.missing), 'planned trial')} {has} no record: {ids}{more}")
+    begun = Counter(record.continued.step for record in reading.ended.values() if record.continued)
+    found += [
+        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,}: training.steps "
+        "was raised after earlier results"
+        for step, count in sorted(begun.items())
+    ]
     made = Counter(named(record.environment) for record in reading.ended.values())
     if len(made) > 1:
         told = ", ".join(f"{counted(count, 'trial')} by {code}" for code, count in made.most_common())

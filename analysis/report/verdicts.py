@@ -48,7 +48,7 @@ OPENED = ("other numbers", "could have seen", "90% interval", "noise of twins")
 
 MEANINGS = {
     "planned": "Planned are the claims in the study's list when it started; all others are exploratory, and "
-    "so is what rests on seeds or priors that were added after the first results.",
+    "so is what rests on seeds, priors or steps that were added after the first results.",
     "number": "A number is a difference or ratio as the claim defines it (docs/findings.md), the mean over "
     "seeds: the one that decides, or where several leave the verdict open, the one that comes nearest to it.",
     "claimed": "Claimed: where the claim says the number lies; 'within' gives the margin of equality.",

@@ -24,7 +24,7 @@ from jobs.support.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
-from softprior.results.records import save_record
+from softprior.results.records import Continued, save_record
 from softprior.studies.observers import Work
 from softprior.studies.table import write_study
 from tests.builders import Finished, with_seeds
@@ -244,6 +244,28 @@ def test_each_finding_names_what_it_rests_on_and_no_other_addition() -> None:
     assert [one.added for one in of(few, "memory")] == ["", "seeds 7, 8 and prior vocabulary"]
     (told,) = [row(one)[1].text for one in of(few, "memory") if one.added]
     assert told == "exploratory: rests on seeds 7, 8 and prior vocabulary"
+
+
+def test_findings_that_rest_on_raised_steps_are_exploratory() -> None:
+    """Where one prior's trials go on from shorter ones, what does not compare it stays planned."""
+    study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,))), seeds=9, priors=3)
+
+    def longer(priors: tuple[str, ...]) -> Study:
+        on = Continued(trial="a" * 16, step=10)
+        runs = [
+            replace(run, record=run.record.model_copy(update={"continued": on}))
+            if run.axes["prior"] in priors
+            else run
+            for run in study.runs
+        ]
+        return replace(study, runs=runs)
+
+    assert [one.added for one in of(longer(("vocabulary",)), "memory")] == ["", "steps beyond 10"]
+    every = longer(("isotropic", "fitted", "vocabulary"))
+    for whole in (every, replace(every, design=None)):
+        (found,) = of(whole, "quality")
+        assert found.exploratory
+        assert row(found)[1].text == "exploratory: rests on steps beyond 10"
 
 
 def test_a_rule_in_other_words_is_still_the_planned_one() -> None:

@@ -34,7 +34,7 @@ from softprior.methods import METHODS
 from softprior.results.examples import load_examples
 from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, save_record
+from softprior.results.records import Continued, Record, save_record
 from softprior.results.sanity import Check
 from softprior.studies.failures import failed
 from softprior.studies.plan import plan_study
@@ -273,7 +273,8 @@ def test_trials_with_a_fault_are_named_where_they_do_not_count(seeds: Seeds, tmp
     folder = StudyFolder(shutil.copytree(seeds.folder.root, tmp_path / "seeds"))
     trial, record = next((i, r) for i, r in seeds.records.items() if r.spec.seed == 1)
     fault = Check(name="labels", number=0.5, verdict="fault")
-    save_record(folder.record(trial), record.model_copy(update={"sanity": (fault,)}))
+    begun = Continued(trial="a" * 16, step=4)
+    save_record(folder.record(trial), record.model_copy(update={"sanity": (fault,), "continued": begun}))
     reading = read(folder.root)
     findings, _ = judged(reading)
     assert answer(reading, findings)[-1].startswith(
@@ -282,7 +283,10 @@ def test_trials_with_a_fault_are_named_where_they_do_not_count(seeds: Seeds, tmp
     said = (
         f"1 trial has a fault in its own checks and is in no mean, figure or finding: {reading.ids[trial]}."
     )
-    assert said in sentences(checks.section(reading))
+    raised = "1 trial goes on from step 4: training.steps was raised after earlier results."
+    told = sentences(checks.section(reading))
+    assert said in told
+    assert raised in told
     for numbers in (verdicts.section(findings, ""), grid.section(reading), scores.section(reading)):
         for table in tables(numbers):
             assert trial not in {own for row in table.rows for cell in row for own in cell.trials}

@@ -104,6 +104,12 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
     assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
 
 
+def test_a_short_curve_does_not_ask_for_steps_that_are_there(tmp_path: Path) -> None:
+    plan = planned(tmp_path, seeds=[0, 1], training={"steps": 8, "batch": 8, "curve": 2})
+    told = " ".join(unjudged(results(plan), JUDGED))
+    assert "2 points after the start; set training.curve to 4 or more" in told
+
+
 def test_other_tasks_have_a_row_each_with_an_interval(tmp_path: Path) -> None:
     plan = planned(tmp_path, seeds=[0, 1, 2], evaluation={"examples": 10, "also": ["language"]})
     reading: Any = SimpleNamespace(study=results(plan))

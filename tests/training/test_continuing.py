@@ -33,7 +33,7 @@ def test_a_trial_that_goes_on_equals_one_that_was_not_stopped(finished: Path, tm
     on = run(long, finished, events.append)
     whole = run(long, tmp_path)
     assert on.continued == Continued(trial=short.id, step=3)
-    assert Notice(3, "goes on from step 3 of an earlier trial") in events
+    assert Notice(3, "goes on from step 3 of an earlier trial", again=True) in events
     assert on.id == whole.id != short.id
     assert (on.steps, on.test, on.untrained) == (whole.steps, whole.test, whole.untrained)
     assert on.geometry == whole.geometry

@@ -58,7 +58,8 @@ class Notice:
     """A sentence for the user.
 
     Attributes:
-        again: whether it says that another attempt at the trial begins.
+        again: whether it says that this trial begins again, in another attempt or where an earlier one ended;
+            such a notice is about no other trial of its prior.
     """
 
     step: int

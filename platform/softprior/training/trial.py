@@ -128,7 +128,7 @@ class Trial:
         optimizer.restore(moments)
         if found is None and self.state.continued is not None:
             step = self.state.continued.step
-            self.report(Notice(step, f"goes on from step {step:,} of an earlier trial"))
+            self.report(Notice(step, f"goes on from step {step:,} of an earlier trial", again=True))
         # The receiver may have missed what was reported to a process that died; what it already has it
         # skips.
         for point in self.state.steps:
