@@ -148,7 +148,7 @@ def _exclusions(records: Iterable[Record]) -> list[str]:
     """Malformed rows, short splits, gradients of zero."""
     known = list(records)
     try:
-        return closing_notes(known)
+        return closing_notes(known, limits=False)
     except UserError as error:  # a task of the user's own that is not known here
         return [f"what was left out of the data is not listed, because {error}"]
 

@@ -60,9 +60,13 @@ SHOWN = 16
 """Names that one sentence lists at most."""
 
 
-def suggestion(word: str, known: list[str]) -> str:
-    """The remedy for an unknown name: the closest known one, if any is close, and the whole choice."""
-    close = difflib.get_close_matches(word, known, n=1)
+def suggestion(word: str, known: list[str], files: bool = False) -> str:
+    """The remedy for an unknown name: the closest known one, if any is close, and the whole choice.
+
+    Args:
+        files: whether these are names of files, which endings make alike.
+    """
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.75 if files else 0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
     names = sorted(known)
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -176,6 +176,7 @@ def test_numbers_are_texts_as_they_are_written(tmp_path: Path) -> None:
     [
         ("t.xlsx", b"x", r"rows cannot be read from .*t.xlsx, only from .jsonl, .json, .csv"),
         ("t.parquet.gz", b"x", "rows cannot be read from"),
+        ("t.CSV", b"x", "write the ending in small letters"),
         ("t.csv", "a,b\n1,2\n".encode("utf-16"), "text must be UTF-8, but .*t.csv is UTF-16"),
         ("t.csv", b"a,b,a\n1,2,3\n", "names the column 'a' twice"),
         ("t.json", b'[{"a": 1}', "t.json is not valid JSON"),

@@ -399,6 +399,7 @@ WRONG = {
     "regularisers: [[spread, 3]]": ["regularisers[0][1] = 3: must be a name"],
     "regularisers: null": ["regularisers = null: must be a list; write its entries in brackets"],
     "seeds: 0": ["seeds = 0", "must be a list, such as [0]"],
+    "seeds: 0,1": ["seeds = '0,1'", "must be a list, such as [0, 1]"],
     "seeds: null": ["seeds = null: must be a list; write its entries in brackets"],
     "seeds: [true]": ["seeds[0] = true", "must be a whole number"],
     "seeds: [-1]": ["seeds[0] = -1", "must be at least 0"],
@@ -552,7 +553,7 @@ def test_advice_on_overrides_works_when_it_is_followed(load, override):
 @pytest.mark.parametrize(
     ("override", "advised"),
     [
-        ("description={a}", 'description="..."'),
+        ("description={a}", 'description="{a}"'),
         ("description=10", 'description="..."'),
         ("training={steps:5}", "a space has to follow the colon: steps: 5"),
     ],

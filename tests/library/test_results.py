@@ -118,6 +118,10 @@ def test_ids_as_tables_print_them_are_found_and_others_refused_in_a_sentence(
             results.records[unknown]
         with pytest.raises(UnknownTrialError, match=refusal.format(unknown)):
             results.posteriors[unknown]
+    baseline = next(i for i, record in results.records.items() if record.spec.prior is None)
+    assert baseline not in results.posteriors
+    with pytest.raises(UnknownTrialError, match="has no posterior, as it has no trained prompt or"):
+        results.posteriors[baseline]
     with pytest.raises(UnknownTrialError, match="2 trials have ids that begin with 'abcdef'; give more"):
         full_id("abcdef", ["abcdef1", "abcdef2"])
 
@@ -128,6 +132,8 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, finished_study: Fin
     folder = finished_study.copy(tmp_path)
     with pytest.raises(UserError, match=r"give the folder of a study in it: small$"):
         Results(folder.root.parent)
+    with pytest.raises(UserError, match=r"did you mean 'small'\? Known: small$"):
+        Results(folder.root.parent / "smal")
     with pytest.raises(UserError, match=r"give the folder of the study, not a file$"):
         Results(folder.study)
     folder.table.unlink()

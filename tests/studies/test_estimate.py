@@ -8,6 +8,7 @@ import pytest
 from softprior.assets.models import known_model
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.studies.components import Components
 from softprior.studies.estimate import (
@@ -16,8 +17,11 @@ from softprior.studies.estimate import (
     hours,
     total_cost,
     trial_cost,
+    work_in_words,
 )
+from softprior.studies.plan import plan_study
 from softprior.tasks import TASKS
+from softprior.tasks.prepare import prepared_here
 from softprior.testing.families import random_model, save_model
 from softprior.training.threads import CORE_FLOPS
 
@@ -79,6 +83,24 @@ def test_only_examples_that_exist_are_counted():
     assert found.evaluated == 2 * 5 * 20 + 3 * 3 * 20 + 3 * (20 + 3) + 6 * 32
     begun = trial_cost(spec, replace(known, data=lacking), begun=6)
     assert begun.trained == found.trained // 7
+
+
+def test_tokenised_examples_are_counted_as_they_are(finished_study):
+    """What was trained differs by which rows were drawn."""
+    plan = plan_study(load_grid(finished_study.file))
+    known = [spec for spec in plan.trials if spec.training is not None]
+    assert "estimate" not in work_in_words(total_cost(known, plan.components), known, plan.components)
+    for spec in known:
+        task, training = plan.components.task(spec), spec.training
+        lengths = sorted(prepared_here(task, plan.model.fingerprint).train.lengths)
+        prompts = training.steps * training.accumulate * plan.components.method(spec).count()
+        found = trial_cost(spec, plan.components).trained - prompts
+        rows = training.steps * training.accumulate * min(training.batch, len(lengths))
+        assert found == round(rows * sum(lengths) / len(lengths))
+        drawn = max(lengths) - min(lengths)
+        assert abs(found - finished_study.records[spec.id].cost.positions) < drawn * rows / 2
+    empty = Components.of(known)
+    assert work_in_words(total_cost(known, empty), known, empty).endswith("until the texts are tokenised")
 
 
 def test_tasks_without_contexts_have_none_swapped(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def finished(trial: TrialSpec) -> Record:
 def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> None:
     plain, more = planned(tmp_path), planned(tmp_path, also=OTHERS)
     assert [trial.id for trial in more.trials] == [trial.id for trial in plain.trials]
-    one, other = (total_cost(plan.trials, plan.components) for plan in (plain, more))
+    one, other = (total_cost(plan.trials, replace(plan.components, lengths={})) for plan in (plain, more))
     assert other.trained == one.trained
     # Per trial and task 10 losses and 10 controls of 28 tokens, and 4 answers of 28 and half of 5 new tokens.
     assert other.evaluated - one.evaluated == 3 * 2 * (10 * 28 + 10 * 28 + 4 * (28 + 2))
@@ -101,9 +102,15 @@ def test_notes_on_another_task_are_of_its_test_split_under_a_short_name(tmp_path
         for metric in ("number", "f1")
         for line in (
             f"pairs(metric={metric}): 60 rows left out, whose input is also in a split that is evaluated on",
-            f"pairs(metric={metric}) has 30 of the 256 test_examples asked for",
+            f"pairs(metric={metric}) has 30 test examples (limit 256)",
         )
     ]
+
+
+def test_the_own_task_as_another_one_gets_a_note(tmp_path: Path) -> None:
+    own = planned(tmp_path).study.model_dump(mode="json")["tasks"]
+    told = "evaluation.also[0] is the task of every trial, which is tested on it anyway; remove it"
+    assert told in planned(tmp_path, also=own).notes
 
 
 def test_a_task_named_twice_gets_a_note(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from softprior.inputs.entries import Entry
 from softprior.inputs.specs import EvaluationSpec
 from softprior.inputs.study_files import load_grid
 from softprior.tasks import TASKS
-from softprior.tasks.notes import FEWEST, WIDTH, few_notes
+from softprior.tasks.base import Look
+from softprior.tasks.notes import FEWEST, WIDTH, data_notes, few_notes
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 PARAMS = {"data": "bigbench-disambiguation", "input": "{question}", "labels": ["a", "b"], "answer": "answer"}
@@ -54,6 +55,21 @@ def test_a_few_examples_that_are_asked_for_and_a_test_file_have_their_own_remedi
         Entry(name="choices", params=PARAMS | {"data": {"train": "a.csv", "test": "b.csv"}})
     )
     assert few_notes("own", files, EvaluationSpec(), {"test_short": 250})[0].endswith("add rows to b.csv")
+
+
+def test_a_loss_of_few_examples_is_told_where_the_data_have_no_more() -> None:
+    own = TASKS.component(Entry(name="language", params={}))
+    told = few_notes("own", own, EvaluationSpec(), {"test_short": 250})
+    assert told == ["own: its loss on 6 test examples says little; for 16 or more add data"]
+
+
+def test_limits_that_nobody_set_are_told_in_one_line_and_can_be_left_out() -> None:
+    own = TASKS.component(Entry(name="language", params={"validation_examples": 9}))
+    look = Look(notes={"train_short": 1973, "validation_short": 5, "test_short": 250})
+    asked = "own has 4 of the 9 validation_examples asked for"
+    limits = "own has 27 train examples (limit 2,000), 6 test examples (limit 256)"
+    assert data_notes("own", own, look) == [asked, limits]
+    assert data_notes("own", own, look, limits=False) == [asked]
 
 
 def test_the_docs_say_from_how_many_answers_there_is_no_note() -> None:

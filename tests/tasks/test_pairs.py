@@ -296,9 +296,8 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         "own: 19 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
     )
     assert said[1:] == [
-        "own has 16 of the 2,000 train_examples asked for",
-        "own has 2 of the 256 validation_examples asked for",
-        "own has 2 of the 256 test_examples asked for",
+        "own has 16 train examples (limit 2,000), 2 validation examples (limit 256), "
+        "2 test examples (limit 256)"
     ]
 
 
@@ -312,6 +311,10 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         (
             [{"questoin": "a", "Reply": "b"}],
             r"no 'question' \(did you mean 'questoin'\?\); it has questoin, R",
+        ),
+        (
+            [{"question": "a", " reply": "b"}],
+            r"no 'reply' \(did you mean ' reply'\?\); it has question, ' reply'",
         ),
         ([{"question": "a", "REPLY": "b"}], r"no 'reply' \(did you mean 'REPLY'\?\); it has question, REPLY"),
         ([""], "contains no usable row; add rows to it"),

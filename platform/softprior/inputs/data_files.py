@@ -222,7 +222,9 @@ def without(column: str, names: tuple[str, ...]) -> Malformed:
     alike = [name for name in names if name.casefold() == column.casefold()]
     close = alike or difflib.get_close_matches(column, names, n=1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    return Malformed(f"no '{column}'{hint}; it has {', '.join(names[:_SHOWN]) or 'nothing'}")
+    # A space at an end of a name cannot be seen without quotes.
+    known = [name if name == name.strip() else f"'{name}'" for name in names[:_SHOWN]]
+    return Malformed(f"no '{column}'{hint}; it has {', '.join(known) or 'nothing'}")
 
 
 def text_of(value: object) -> str | Malformed:

@@ -59,9 +59,9 @@ def rows(path: Path) -> Iterator[Item]:
     """
     kind = kind_of(path)
     if kind not in ENDINGS or path.name.endswith(".parquet.gz"):
-        raise UserError(
-            f"rows cannot be read from {path}, only from {', '.join(ENDINGS)}; convert it to one of these"
-        )
+        only_case = kind not in ENDINGS and kind.lower() in ENDINGS
+        remedy = "write the ending in small letters" if only_case else "convert it to one of these"
+        raise UserError(f"rows cannot be read from {path}, only from {', '.join(ENDINGS)}; {remedy}")
     if kind == ".parquet":
         return parquet_rows(path)
     try:

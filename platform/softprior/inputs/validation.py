@@ -164,7 +164,7 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
     if isinstance(given, str) and "number" in rule and NUMBER.match(given):
         rule += "; write it without quotes"
     if keys and error["type"] == "string_type":
-        rule += f" (on the command line: '{path}=\"...\"')"
+        rule += f" (on the command line: '{path}=\"{_as_text(given)}\"')"
     if keys:
         return f"{path} = {shown(given)}: {rule}"
     return f"{path}: {rule}" if path else rule
@@ -183,7 +183,7 @@ def _written(data: object, keys: list[Key], given: object) -> tuple[list[Key], o
 
 def _rule(error: ErrorDetails, found: object) -> str:
     if error["type"] == "tuple_type":
-        example = "" if error["input"] is None else f", such as [{shown(error['input'])}]"
+        example = "" if error["input"] is None else f", such as {_as_list(error['input'])}"
         return f"must be a list{example or '; write its entries in brackets'}"
     if error["type"] == "model_type":
         return f"must be a mapping with keys among {', '.join(_keys(found))}"
@@ -191,6 +191,20 @@ def _rule(error: ErrorDetails, found: object) -> str:
         bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in error.get("ctx", {}).items()}
         return _RULES[error["type"]].format(**bounds)
     return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _as_list(value: object) -> str:
+    """A value as it would be in a list; a text with commas is one without its brackets."""
+    if type(value) is str and "," in value:
+        return f"[{', '.join(entry.strip() for entry in value.split(','))}]"
+    return f"[{shown(value)}]"
+
+
+def _as_text(value: object) -> str:
+    """What was written in place of a text: `{question}` without quotes is a mapping in YAML."""
+    if isinstance(value, dict) and list(value.values()) == [None]:
+        return f"{{{next(iter(value))}}}"
+    return "..."
 
 
 def path_of(keys: list[Key]) -> str:

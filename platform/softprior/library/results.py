@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from softprior.assets.cache import place
 from softprior.assets.fingerprints import combined
-from softprior.errors import UserError
+from softprior.errors import UserError, suggestion
 from softprior.inputs.labels import SHORTEST, counted, labels
 from softprior.inputs.specs import REPEATS, Repeat
 from softprior.library.examples import examples_table
@@ -321,9 +321,8 @@ class Results:
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:
         """Where each trained trial's vectors started, passed and ended, by trial id; read when needed."""
-        return _Posteriors(
-            self.folder, [i for i, record in self.sound.records.items() if has_posterior(record)]
-        )
+        records = self.sound.records
+        return _Posteriors(self.folder, [i for i in records if has_posterior(records[i])], records.keys())
 
     @cached_property
     def summary(self) -> Summary | None:
@@ -355,6 +354,9 @@ def _instead(root: Location) -> str:
         if inside:
             more = f" and {len(inside) - 3:,} more" if len(inside) > 3 else ""
             return f"give the folder of a study in it: {', '.join(inside[:3])}{more}"
+        beside = sorted(path.parent.name for path in root.parent.glob("*/study.json"))
+        if beside and not root.exists():
+            return suggestion(root.name, beside)
     return "give the folder results/NAME of a study that was run"
 
 
@@ -382,12 +384,20 @@ def _repeats(ended: Mapping[str, Record], kind: Repeat) -> ByTrial[Record]:
 class _Posteriors(Mapping[str, "Posterior"]):
     """Posterior files by trial id."""
 
-    def __init__(self, folder: StudyFolder, trials: list[str]) -> None:
+    def __init__(self, folder: StudyFolder, trials: list[str], every: Collection[str]) -> None:
+        """Of `trials`, among all whose ids are known."""
         self._folder = folder
         self._trials = trials
+        self._all = every
 
     def __getitem__(self, trial: str) -> Posterior:
-        return read_posterior(self._folder, full_id(trial, self._trials))
+        known = full_id(trial, self._all)
+        if known not in self._trials:
+            raise UnknownTrialError(
+                f"the trial '{known}' has no posterior, as it has no trained prompt or has not finished; "
+                "list(Results.posteriors) has the ids of those that have one"
+            )
+        return read_posterior(self._folder, known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._trials)

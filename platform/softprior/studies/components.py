@@ -20,12 +20,14 @@ class Components:
 
     Attributes:
         data: what is known of the tasks' examples, by the same texts and as in `Look.notes`.
+        lengths: mean number of tokens of their examples, by the same texts and as in `Look.lengths`.
     """
 
     tasks: Mapping[str, Task]
     methods: Mapping[str, Method]
     priors: Mapping[str, Assignment]
     data: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lengths: Mapping[str, Mapping[Split, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trials: Iterable[TrialSpec]) -> Components:
@@ -52,6 +54,7 @@ class Components:
             {**self.methods, **other.methods},
             {**self.priors, **other.priors},
             {**self.data, **other.data},
+            {**self.lengths, **other.lengths},
         )
 
     def task(self, trial: TrialSpec) -> Task:
@@ -71,6 +74,16 @@ class Components:
         """Number of examples of a split: those asked for, less what the data are known to lack."""
         known = self.data.get(TASKS.entry(task).canonical(), {})
         return task.examples_of(split) - known.get(f"{split}_short", 0)
+
+    def positions(self, task: Task, split: Split) -> float:
+        """Mean number of tokens of an example, answer included: an estimate until they are tokenised."""
+        known = self.lengths.get(TASKS.entry(task).canonical(), {})
+        return known[split] if split in known else task.positions()
+
+    def are_tokenised(self, trials: Iterable[TrialSpec]) -> bool:
+        """Whether the positions of all tasks of these trials are known."""
+        tasks = {entry.canonical() for trial in trials for entry in (trial.task, *other_tasks(trial))}
+        return all(self.lengths.get(text) for text in tasks)
 
     def method(self, trial: TrialSpec) -> Method:
         """The method of a trial, which in a search may be between those that were planned."""

@@ -33,6 +33,7 @@ from softprior.studies.estimate import (
     total_cost,
     trial_cost,
     trials_at_once,
+    work_in_words,
 )
 from softprior.studies.fits import Fits, fits
 from softprior.studies.memory import memory_lines
@@ -73,7 +74,7 @@ def describe(
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
     lines += [f"  {line}" for line in (*sizes(model), *memory_lines(study, model, trials, plan.components))]
-    lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
+    lines.append(f"  {work_in_words(cost, trials, plan.components)}")
     lines += [f"  {line}; only the steps after it are counted" for line in going_on(trials, begun)]
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
     made = fits(trials, plan.components, model.shape)
@@ -283,14 +284,15 @@ def extending(extensions: Iterable[Extension], components: Components) -> str:
     )
 
 
-def closing_notes(records: Iterable[Record]) -> list[str]:
+def closing_notes(records: Iterable[Record], limits: bool = True) -> list[str]:
     """What users should know about finished trials besides their numbers.
 
     Args:
         records: with the specs that the study has now.
+        limits: whether it says which splits have fewer examples than a default allows.
     """
     known = list(records)
-    return [*data_notes(known), *_few(known), *_still(known), *_unmeasured(known)]
+    return [*data_notes(known, limits), *_few(known), *_still(known), *_unmeasured(known)]
 
 
 def _few(records: Sequence[Record]) -> list[str]:
@@ -341,7 +343,7 @@ def _still(records: Iterable[Record]) -> list[str]:
     return [f"{labels(found)[found[0].id]}{others}: {STILL}"]
 
 
-def data_notes(records: Iterable[Record]) -> list[str]:
+def data_notes(records: Iterable[Record], limits: bool = True) -> list[str]:
     """What trials found of their tasks' data: malformed rows, and fewer examples than asked for or batched.
 
     Their tasks include the other ones that final prompts are measured on, if the study still names them.
@@ -367,7 +369,7 @@ def data_notes(records: Iterable[Record]) -> list[str]:
         look = Look(
             data.get("quarantined", 0), quarantine, data, data.get("dropped", 0), data.get("firsts", {})
         )
-        notes += told.data_notes(named[text], task, look, tested=text not in own)
+        notes += told.data_notes(named[text], task, look, tested=text not in own, limits=limits)
         notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes
 

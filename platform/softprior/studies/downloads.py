@@ -77,7 +77,7 @@ def _unfetched(files: Iterable[RegistryFile]) -> tuple[RegistryFile, ...]:
 
 def in_words(found: Iterable[Download]) -> list[str]:
     """A line for each thing that is fetched: what it is, and its size and where it comes from if known."""
-    lines, places = [], ""
+    lines, place = [], ""
     for what, files, needed in found:
         if not files and needed:
             lines.append(f"to be fetched: {what}, from the Hugging Face hub, which alone knows its size")
@@ -85,12 +85,12 @@ def in_words(found: Iterable[Download]) -> list[str]:
         if not files:
             lines.append(f"to be read from the Hugging Face hub, unless its cache has them: {what}")
             continue
-        if not places:
+        if not place:
             sources = registry.sources()
-            places = f" from {' or '.join(sources)}" if sources else "; no index is configured"
-        named = files[0].filename if len(files) == 1 else counted(len(files), "file")
+            place = f" from {sources[0]}" if sources else "; no index is configured"
+        held = f"in the package {files[0].project}" if len(files) == 1 else counted(len(files), "file")
         size = megabytes(sum(file.size for file in files))
-        lines.append(f"to be fetched: {what}, {size} ({named}{places})")
+        lines.append(f"to be fetched: {what}, {size} ({held}{place})")
     return lines
 
 

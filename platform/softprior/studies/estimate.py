@@ -60,7 +60,8 @@ def trial_cost(trial: TrialSpec, components: Components, begun: int = 0) -> Cost
     training, prompt = trial.training, components.method(trial).count()
     rows = min(training.batch, components.examples(task, "train"))
     left = training.steps - begun
-    trained = left * training.accumulate * (rows * task.positions() + prompt)
+    texts = rows * components.positions(task, "train")
+    trained = round(left * training.accumulate * (texts + prompt))
     points = round(training.curve * left / training.steps) + (begun == 0)
     untrained = _loss(task, "test", evaluation, components)
     return Cost(trained, points * validation + untrained + tested + _probed(trial, components))
@@ -79,12 +80,14 @@ def _probed(trial: TrialSpec, components: Components) -> int:
     task, method = components.task(trial), components.method(trial)
     probes = [probe for probe in probes_of(trial) if probe in ANY_PROMPT or "residual" in method.kinds]
     examples = min(EXAMPLES, trial.evaluation.examples, components.examples(task, "test"))
-    return sum(PASSES[probe] for probe in probes) * examples * task.positions()
+    texts = examples * components.positions(task, "test")
+    return round(sum(PASSES[probe] for probe in probes) * texts)
 
 
 def _loss(task: Task, split: Split, evaluation: EvaluationSpec, components: Components) -> int:
     """Positions of a loss on a split."""
-    return min(evaluation.examples, components.examples(task, split)) * task.positions()
+    texts = min(evaluation.examples, components.examples(task, split)) * components.positions(task, split)
+    return round(texts)
 
 
 def _tested(task: Task, evaluation: EvaluationSpec, components: Components) -> int:
@@ -94,7 +97,7 @@ def _tested(task: Task, evaluation: EvaluationSpec, components: Components) -> i
         answers = loss * task.options()
     elif task.generates:
         generated = min(evaluation.generate, components.examples(task, "test"))
-        answers = generated * (task.positions() + task.new_tokens // 2)
+        answers = round(generated * (components.positions(task, "test") + task.new_tokens // 2))
     else:
         answers = 0
     control = loss if evaluation.context_shuffle and task.swaps_contexts else 0
@@ -111,6 +114,12 @@ def total_cost(
     """
     found = (trial_cost(trial, components, begun.get(trial.id, 0)) for trial in trials)
     return sum(found, Cost(0, 0))
+
+
+def work_in_words(cost: Cost, trials: Iterable[TrialSpec], components: Components) -> str:
+    """The work of trials, and whether it rests on estimates of how long their texts are."""
+    rough = "" if components.are_tokenised(trials) else ", an estimate until the texts are tokenised"
+    return f"about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{rough}"
 
 
 def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float | None:

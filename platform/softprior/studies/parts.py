@@ -119,7 +119,13 @@ def repeated(
         "rates": rates,
         "seeds": seeds,
     }
-    return [
+    tasks, also = axes["tasks"], axes["evaluation.also"]
+    idle = [
+        f"evaluation.also[{i}] is the task of every trial, which is tested on it anyway; remove it"
+        for i, other in enumerate(also)
+        if all(task == other for task in tasks)
+    ]
+    return idle + [
         f"{axis}[{i}] is the same as {axis}[{values.index(value)}] and counts once; remove it"
         for axis, values in axes.items()
         for i, value in enumerate(values)

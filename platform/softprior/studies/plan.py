@@ -96,7 +96,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += frozen_notes(parts, study.model, study.placement, model.shape)
     notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
-    components = Components({}, {}, {}, {text: found.notes for text, found in looks.items()})
+    known = {text: found.notes for text, found in looks.items()}
+    components = Components({}, {}, {}, known, {text: found.lengths for text, found in looks.items()})
     for named in sorted(parts.methods, key=lambda m: m.trained):
         for task in parts.tasks:
             method = named.of_task(task.instruction)

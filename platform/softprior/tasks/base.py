@@ -129,6 +129,8 @@ class Look(NamedTuple):
         notes: as in `Splits`, by name.
         dropped: examples passed over once they were tokenised, for any reason.
         firsts: by the notes that count such examples, the first of them and why it was passed over.
+        lengths: mean number of tokens of an example of each split, answer included; empty before they are
+            tokenised.
     """
 
     quarantined: int = 0
@@ -136,6 +138,7 @@ class Look(NamedTuple):
     notes: Mapping[str, int] = {}
     dropped: int = 0
     firsts: Mapping[str, str] = {}
+    lengths: Mapping[Split, float] = {}
 
 
 def table(examples: Iterable[Example]) -> Dataset:

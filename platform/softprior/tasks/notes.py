@@ -22,20 +22,21 @@ WIDTH = 0.98
 """Half the width of that interval at 0.5, where it is widest, times the root of the number of answers."""
 
 
-def data_notes(name: str, task: Task, found: Look, tested: bool = False) -> list[str]:
+def data_notes(name: str, task: Task, found: Look, tested: bool = False, limits: bool = True) -> list[str]:
     """Notes on a task's data: what is left out, what is made up, which splits are short.
 
     Args:
         name: the task's, in the sentences.
         found: its notes may be a record's `data`, which has them among others.
         tested: whether only the test split is read, so that nothing is said of the others.
+        limits: whether it says which splits have fewer examples than a default allows.
     """
     if tested:
         kept = {key: count for key, count in found.notes.items() if not key.startswith(_UNTESTED)}
         found = found._replace(notes=kept)
     told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
     lost = left_out(name, found.quarantined, found.quarantine)
-    return [*lost, *told, *_told(name, task, found), *_shortages(name, task, found.notes)]
+    return [*lost, *told, *_told(name, task, found), *_shortages(name, task, found.notes, limits)]
 
 
 def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> list[str]:
@@ -53,7 +54,7 @@ def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> 
 
 
 def few_notes(name: str, task: Task, evaluation: EvaluationSpec, notes: Mapping[str, int]) -> list[str]:
-    """A sentence if a task is tested on so few answers that their accuracy says little.
+    """A sentence if a task is tested on so few examples that their accuracy or loss says little.
 
     Args:
         name: the task's, in the sentence.
@@ -64,8 +65,13 @@ def few_notes(name: str, task: Task, evaluation: EvaluationSpec, notes: Mapping[
     if task.new_tokens:
         settings["evaluation.generate"] = evaluation.generate
     answers = min(there, *settings.values())
-    if not task.generates or not 0 < answers < FEWEST:
+    if not 0 < answers < FEWEST:
         return []
+    if not task.generates:
+        if there >= min(FEWEST, task.test_examples):
+            return []
+        few = counted(there, "test example")
+        return [f"{name}: its loss on {few} says little; for {FEWEST} or more {task.enlarged()}"]
     small = [setting for setting, count in settings.items() if count < FEWEST]
     remedies = [f"raise {' and '.join(small)}"] if small else []
     if there < min(FEWEST, task.test_examples):  # the split has no more
@@ -107,11 +113,18 @@ def _first(look: Look, note: str) -> str:
     return f", the first {look.firsts[note]}" if note in look.firsts else ""
 
 
-def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
-    """One sentence for every split that has fewer examples than asked for."""
-    return [
-        f"{name} has {task.examples_of(split) - missing:,} of the {task.examples_of(split):,} "
-        f"{split}_examples asked for"
-        for split in SPLITS
-        if (missing := notes.get(f"{split}_short", 0))
-    ]
+def _shortages(name: str, task: Task, notes: Mapping[str, int], limits: bool) -> list[str]:
+    """A sentence for every split that has fewer examples than asked for, and one for all below a default.
+
+    Args:
+        limits: whether splits below a default, which nobody asked for, are told.
+    """
+    asked, usual = [], []
+    for split in SPLITS:
+        if missing := notes.get(f"{split}_short", 0):
+            most = task.examples_of(split)
+            if most == type(task).model_fields[f"{split}_examples"].default:
+                usual.append(f"{counted(most - missing, f'{split} example')} (limit {most:,})")
+            else:
+                asked.append(f"{name} has {most - missing:,} of the {most:,} {split}_examples asked for")
+    return [*asked, f"{name} has {', '.join(usual)}"] if limits and usual else asked

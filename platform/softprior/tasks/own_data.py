@@ -53,9 +53,13 @@ _NOT_FIRST = "not_in_first_row: "
 _SAMPLE = 100
 """Rows from which it is told whether another parameter would read them."""
 
+_NAMES = "check the names of its columns, which are in braces where a text is around them"
+
 _REMEDIES = (
     (None, r"('[^']*' is )?not UTF-8 \(", "convert it to UTF-8, such as with iconv -f LATIN1 -t UTF-8"),
-    (None, "no '", "check the names of its columns, which are in braces where a text is around them"),
+    (".csv", "no '", f"{_NAMES}; the first line has to name the columns"),
+    (".tsv", "no '", f"{_NAMES}; the first line has to name the columns"),
+    (None, "no '", _NAMES),
     (
         ".jsonl",
         "not valid JSON|not an object",

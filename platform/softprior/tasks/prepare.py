@@ -114,12 +114,8 @@ def _opened(folder: Path) -> Prepared:
 
 def look(task: Task, tokenizer_fingerprint: str) -> Look:
     """What `prepare` has found if the cache has it already; otherwise what the task can say."""
-    path = cache_root() / _relative(task, tokenizer_fingerprint) / FACTS
-    if not path.is_file():
-        return task.look()
-    facts = _facts(path)
-    quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
-    return Look(len(quarantine), quarantine, facts["notes"], facts["dropped"], facts.get("firsts", {}))
+    found = prepared_here(task, tokenizer_fingerprint)
+    return task.look() if found is None else found.look
 
 
 def _table(folder: Path) -> Dataset:

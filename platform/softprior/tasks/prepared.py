@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 import pyarrow.compute as pc
 from datasets import Dataset
 
 from softprior.prompt import Row
-from softprior.tasks.base import Look, Quarantined, Split
+from softprior.tasks.base import SPLITS, Look, Quarantined, Split
 from softprior.tasks.choice_rows import Choices
 
 QUARANTINE = 100
@@ -147,7 +148,8 @@ class Prepared:
     @property
     def look(self) -> Look:
         """What is told of them."""
-        return Look(self.quarantined, self.quarantine, self.notes, self.dropped, self.firsts)
+        lengths = {split: fmean(rows.lengths) for split in SPLITS if len(rows := getattr(self, split))}
+        return Look(self.quarantined, self.quarantine, self.notes, self.dropped, self.firsts, lengths)
 
     def facts(self) -> dict[str, object]:
         """What a record says of them: `dropped`, `firsts`, `quarantined`, `quarantine` and the notes."""

@@ -50,7 +50,7 @@ def require(path: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{path} does not exist, and neither does its folder {folder}; correct the path")
     beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".")
-    hint = suggestion(path.name, beside) if beside else "that folder is empty"
+    hint = suggestion(path.name, beside, files=True) if beside else "that folder is empty"
     raise UserError(f"the data file or folder {path} does not exist in {folder}; {hint}")
 
 

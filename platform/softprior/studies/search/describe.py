@@ -8,7 +8,7 @@ from itertools import cycle, islice
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.studies.describe import fitting, going_on, running, sizes
-from softprior.studies.estimate import NOTHING, total_cost
+from softprior.studies.estimate import NOTHING, total_cost, work_in_words
 from softprior.studies.fits import fits
 from softprior.studies.memory import memory_lines
 from softprior.studies.placement import trial_threads
@@ -39,7 +39,7 @@ def describe(plan: SearchPlan, begun: Mapping[str, int] = NOTHING) -> list[str]:
     said = memory_lines(study, plan.model, trials, plan.components)
     lines += [f"  {line}" for line in (*sizes(plan.model), *said)]
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
-    lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
+    lines.append(f"  {work_in_words(cost, trials, plan.components)}{stopped}")
     lines += [f"  {line}" for line in going_on(plan.trials, begun)]
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
     resources = study.resources.model_copy(update={"concurrent": min(limits)})
