@@ -219,7 +219,7 @@ def test_losses_have_students_intervals_over_seeds(finished_study: Finished) -> 
     assert whole in caption_of(figure)
     two = replace(found, priors=(replace(prior, losses=prior.losses[:2]),))
     said = caption_of(draw_losses([two], COLUMN))
-    assert "means over 2 seeds (0, 1) (large marks) and single seeds (small)." in said
+    assert "means over 2 seeds (0 to 1) (large marks) and single seeds (small)." in said
     assert "Two seeds have no interval." in said
     assert "Without a prompt the loss is 9, off the axis." in caption_of(figure)
     assert_no_overlap(figure)
