@@ -139,7 +139,27 @@ def _export(options: argparse.Namespace) -> int:
     check = not options.no_check
     made = export_adapter(options.posterior, options.folder, options.model, base=options.base, check=check)
     _tell(made, options.folder)
+    for line in _origin(options.posterior):
+        print(line)
     return 0
+
+
+def _origin(posterior: str) -> list[str]:
+    """Which trial of a study a posterior in the study's folder is of, and whether the study still has it."""
+    from softprior.results.folder import StudyFolder
+    from softprior.results.records import load_record, read_study
+    from softprior.results.storage import location
+
+    path = location(posterior)
+    folder = StudyFolder(path.parent.parent)
+    if path.parent.name != "posteriors" or not folder.record(path.stem).exists():
+        return []
+    record = load_record(folder.record(path.stem))
+    loss = "" if record.test is None else f", test loss {record.test.loss:.3f}"
+    lines = [f"trained by {record.label}: {counted(len(record.steps), 'step')}{loss}"]
+    if folder.study.exists() and path.stem not in read_study(folder.study)["trials"]:
+        lines.append(f"note: the study in {folder.root} no longer has this trial; its settings have changed")
+    return lines
 
 
 def _tell(made: Exchanged, folder: Path) -> None:

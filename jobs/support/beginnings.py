@@ -42,13 +42,17 @@ def tell_dry_run(
     """
     study, components = planned.study, planned.components
     begun, unused = _begun(work, folder)
-    lines = [*planned.described(most=most, begun=begun), *unused]
+    found = _found(study.name, work)
+    if found:
+        left = "nothing is left to run" if work.over else "what is left costs less than all of it, as follows"
+        found.append(f"study {study.name}: {left}")
+    lines = [*found, *planned.described(most=most, begun=begun), *unused]
     lines += [f"  {line}" for line in downloads_in_words(_downloads_of_all(planned))]
     if (reason := lacks_gpu(study.model)) is not None:
         lines.append(f"  note: {reason}")
     lines += _forecast(planned, work, folder, all_of_it=True)
     lines += _at_hand(study.resources, study.placement)
-    tell(console, [*lines, *_found(study.name, work), *_further(study.name, work, components)])
+    tell(console, [*lines, *_further(study.name, work, components)])
 
 
 def tell_beginning(console: Console, planned: Runnable, work: Work, folder: StudyFolder) -> Sequence[str]:

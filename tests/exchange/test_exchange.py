@@ -43,6 +43,7 @@ from softprior.results.posteriors import Posterior, Vectors, load_posterior, sav
 from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch
 from softprior.training.source import PlaceSource
+from tests.builders import Finished
 
 ROOT = Path(__file__).parents[2]
 VECTORS = 5
@@ -657,6 +658,23 @@ def test_an_import_overwrites_nothing(tiny, tmp_path):
     suffix = "a posterior file ends with .safetensors, but"
     refused(suffix, import_adapter, tmp_path / "adapter", tmp_path / "copy", model)
     assert not (tmp_path / "copy").exists()
+
+
+def test_an_export_says_whose_prompt_it_is_and_whether_the_study_still_has_it(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    trial = next(spec.id for spec in finished_study.plan.trials if spec.prior is not None)
+    record = finished_study.records[trial]
+    export = ["export", "--no-check", str(folder.posterior(trial)), str(tmp_path / "adapter")]
+    assert command.main(export) == 0
+    whose = f"trained by {record.label}: {len(record.steps)} steps, test loss {record.test.loss:.3f}\n"
+    assert capsys.readouterr().out.endswith(whose)
+    header = json.loads(folder.study.read_text())
+    header["trials"].remove(trial)
+    folder.study.write_text(json.dumps(header))
+    assert command.main([*export[:-1], str(tmp_path / "other")]) == 0
+    assert "no longer has this trial" in capsys.readouterr().out
 
 
 def test_the_command_exports_and_imports(tiny, tmp_path, capsys):
