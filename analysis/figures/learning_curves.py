@@ -19,7 +19,7 @@ WIDE = 10.0
 """Highest over lowest mean loss above which the axis is logarithmic."""
 
 BAND, FEW = 0.6, 4
-"""Opacity of all bands of a panel together, of which each of up to so many priors has an equal part."""
+"""Opacity of all bands of a panel together, and the number of priors from which on they share it."""
 
 
 @dataclass(frozen=True, kw_only=True)

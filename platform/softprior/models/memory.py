@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from softprior.prompt import Place
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Of a value, by `ModelSpec.dtype`."""
+"""Bytes per value, by `ModelSpec.dtype`."""
 
 FLOAT32 = BYTES["float32"]
 """Bytes of logits in a loss, and of what families' own norms turn states to."""
