@@ -129,11 +129,12 @@ def _run(
         def listen(work: Work) -> Sequence[Observer]:
             began.append(work)
             plan_claims(to.folder, work)
-            told.extend(tell_beginning(console, planned, work, to.folder))
+            wanted = downloads_of(planned, work)
+            told.extend(tell_beginning(console, planned, work, to.folder, wanted))
             preparing.stop()  # bars take its place
             try:
                 stop.orderly = True
-                failures = fetch(downloads_of(planned, work))
+                failures = fetch(wanted)
             except KeyboardInterrupt:
                 raise InterruptedStudyError(work.reused) from None
             tell(console, [f"  note: {failure}" for failure in failures])

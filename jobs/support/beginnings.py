@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -21,7 +21,6 @@ from softprior.studies.describe import at_hand, extending
 from softprior.studies.downloads import Download, downloads
 from softprior.studies.downloads import in_words as downloads_in_words
 from softprior.studies.observers import Work
-from softprior.tasks import Task
 from softprior.training.also import other_tasks
 from softprior.training.continuing import any_kept, longest, without_checkpoint
 
@@ -55,16 +54,21 @@ def tell_dry_run(
     tell(console, [*lines, *_further(study.name, work, components)])
 
 
-def tell_beginning(console: Console, planned: Runnable, work: Work, folder: StudyFolder) -> Sequence[str]:
-    """Says what is finished already, and what will run; the notes among that."""
+def tell_beginning(
+    console: Console, planned: Runnable, work: Work, folder: StudyFolder, wanted: Sequence[Download]
+) -> Sequence[str]:
+    """Says what is finished already, and what will run; the notes among that.
+
+    Args:
+        wanted: what is fetched first, see `downloads_of`.
+    """
     name = planned.study.name
     for line in _found(name, work):
         console.print(line)
     begun, unused = _begun(work, folder)
     lines = planned.described(work, begun=begun)
     if lines:
-        wanted = downloads_in_words(downloads_of(planned, work))
-        lines += [*unused, *(f"  {line}" for line in wanted)]
+        lines += [*unused, *(f"  {line}" for line in downloads_in_words(wanted))]
         tell(console, [*lines, *_forecast(planned, work, folder)])
     for line in _further(name, work, planned.components):
         console.print(line)
@@ -73,9 +77,12 @@ def tell_beginning(console: Console, planned: Runnable, work: Work, folder: Stud
 
 def downloads_of(planned: Runnable, work: Work) -> list[Download]:
     """What the trials that are missing need and this machine does not have; nothing where others run them."""
+    if work.over or elsewhere():
+        return []
     known = planned.components
     own = [known.task(trial) for trial in work.missing]
-    return _downloads(planned, own, [task for trial in work.missing for task in known.others(trial)])
+    tested = [task for trial in work.missing for task in known.others(trial)]
+    return downloads(planned.study.model, own, planned.model.fingerprint, tested)
 
 
 def _downloads_of_all(planned: Runnable) -> list[Download]:
@@ -83,11 +90,8 @@ def _downloads_of_all(planned: Runnable) -> list[Download]:
     known = planned.components
     own = {trial.task.canonical() for trial in planned.trials}
     others = {entry.canonical() for trial in planned.trials for entry in other_tasks(trial)} - own
+    tasks = [task for text, task in known.tasks.items() if text not in others]
     tested = [task for text, task in known.tasks.items() if text in others]
-    return _downloads(planned, [task for text, task in known.tasks.items() if text not in others], tested)
-
-
-def _downloads(planned: Runnable, tasks: Iterable[Task], tested: Iterable[Task]) -> list[Download]:
     return [] if elsewhere() else downloads(planned.study.model, tasks, planned.model.fingerprint, tested)
 
 

@@ -335,7 +335,7 @@ def test_trials_that_go_on_from_kept_checkpoints_are_told(
     def told() -> str:
         console = Console(width=200, record=True, file=io.StringIO())
         grid = Grid(*plan)
-        tell_beginning(console, grid, grid.look(folder, again=False), folder)
+        tell_beginning(console, grid, grid.look(folder, again=False), folder, ())
         return console.export_text()
 
     whole, left = (total_cost(plan.trials, plan.components, begun) for begun in ({}, {last.id: 4}))
@@ -369,7 +369,7 @@ def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=list(range(6)))
     console = Console(width=200, record=True, file=io.StringIO())
     grid = Grid(*plan)
-    tell_beginning(console, grid, grid.look(folder, again=False), folder)
+    tell_beginning(console, grid, grid.look(folder, again=False), folder, ())
     printed = console.export_text()
     assert "study small: 3 of 13 trials are finished already" in printed
     assert "study small: 10 trials on tiny" in printed

@@ -7,18 +7,24 @@ import os
 import signal
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs import study as command
+from jobs.support.beginnings import downloads_of
 from softprior.assets import registry
 from softprior.assets.catalogue import RegistryFile, catalogue
 from softprior.assets.pip_settings import PipSettings
 from softprior.errors import UserError
+from softprior.inputs.study_files import load_grid
+from softprior.results.folder import StudyFolder
 from softprior.studies import grid
 from softprior.studies.cluster import Cluster
+from softprior.studies.grid import Grid
+from softprior.studies.plan import plan_study
 from tests.builders import SUMS, study_file
 
 NAME = "some_data-1.0.tar.gz"
@@ -102,3 +108,13 @@ def test_a_study_that_is_stopped_while_it_fetches_says_how_to_go_on(
     monkeypatch.setattr(registry, "fetch", interrupted)
     assert run(tasks=["squad"]) == 128 + signal.SIGTERM
     assert "stopped with 0 of 3 trials done; continue with:" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("links")
+def test_a_finished_study_fetches_nothing(tmp_path: Path) -> None:
+    model = {"id": "smollm2-135m-instruct-q4_1", "device": "cpu"}
+    plan = Grid(*plan_study(load_grid(study_file(tmp_path / "small.yaml", model=model))))
+    folder = StudyFolder(tmp_path / "results")
+    work = plan.look(folder, again=False)
+    assert [found.what for found in downloads_of(plan, work)] == ["model smollm2-135m-instruct-q4_1"]
+    assert downloads_of(plan, replace(work, total=0)) == []

@@ -37,7 +37,14 @@ from softprior.studies.estimate import (
 )
 from softprior.studies.fits import Fits, fits
 from softprior.studies.memory import memory_lines
-from softprior.studies.placement import concurrent, has_shared_hosts, machine_cpus, room, trial_threads
+from softprior.studies.placement import (
+    concurrent,
+    has_shared_hosts,
+    machine_cpus,
+    placed_model,
+    room,
+    trial_threads,
+)
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 from softprior.tasks import notes as told
@@ -73,7 +80,9 @@ def describe(
         lines += [f"  {line}" for line in listed(trials, plan.components, most, begun)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
-    lines += [f"  {line}" for line in (*sizes(model), *memory_lines(study, model, trials, plan.components))]
+    placed = placed_model(study.model, resources, placement)
+    memory = memory_lines(model, placed, resources, placement, trials, plan.components)
+    lines += [f"  {line}" for line in (*sizes(model), *memory)]
     lines.append(f"  {work_in_words(cost, trials, plan.components)}")
     lines += [f"  {line}; only the steps after it are counted" for line in going_on(trials, begun)]
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")

@@ -10,11 +10,11 @@ import torch
 
 from softprior.assets.models import KnownModel
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import PlacementSpec, StudySpec, TrialSpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, TrialSpec
 from softprior.models.memory import BYTES, Form, Rows, Sizes, step_memory
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
-from softprior.studies.placement import concurrent, has_shared_hosts, placed_model
+from softprior.studies.placement import concurrent, has_shared_hosts
 from softprior.tasks import Task
 from softprior.tasks.prepare import prepared_here
 
@@ -36,24 +36,33 @@ class Need(NamedTuple):
 
 
 def memory_lines(
-    study: StudySpec, model: KnownModel, trials: Sequence[TrialSpec], of: Components
+    known: KnownModel,
+    model: ModelSpec,
+    resources: ResourcesSpec,
+    placement: PlacementSpec,
+    trials: Sequence[TrialSpec],
+    of: Components,
 ) -> list[str]:
     """A line about the memory of weights and the largest step, and one if the GPU here has less.
 
     There is none where the count has not been compared with a measurement.
+
+    Args:
+        known: what is known of the model's sizes.
+        model: on the device of the process that holds it, see `placed_model`.
     """
-    need = needed(study, model, trials, of)
+    need = _needed(known, model, resources, placement, trials, of)
     if need is None:
         return []
-    rows, shared = need.rows, has_shared_hosts(study.placement)
+    rows, shared = need.rows, has_shared_hosts(placement)
     each = f"{counted(rows.number, 'row')} of up to {counted(rows.longest, 'token')}"
     if rows.prompts > 1:
         each += f" of {counted(rows.prompts, 'trial')}"
     whose = "each copy of the model" if shared else "each trial"
     about = f"about {_size(need.weights)} of weights and {_size(need.step)} for a step of {each}"
     line = f"memory of {whose}: {about}"
-    gpus = study.placement.gpus if shared else study.resources.gpus
-    room = _gpu_here(gpus) if gpus and _on_gpu(study) else None
+    gpus = placement.gpus if shared else resources.gpus
+    room = _gpu_here(gpus) if gpus and model.device != "cpu" else None
     if room is None or need.weights + need.step <= room:
         return [line]
     return [
@@ -63,10 +72,17 @@ def memory_lines(
     ]
 
 
-def needed(study: StudySpec, model: KnownModel, trials: Sequence[TrialSpec], of: Components) -> Need | None:
+def _needed(
+    known: KnownModel,
+    model: ModelSpec,
+    resources: ResourcesSpec,
+    placement: PlacementSpec,
+    trials: Sequence[TrialSpec],
+    of: Components,
+) -> Need | None:
     """The memory of the largest step; None where it is not counted, or nothing is trained."""
-    sizes, form, on_cpus = _sizes(model), _form(study), not _on_gpu(study)
-    if sizes is None or form is None or model.parameters is None:
+    sizes, form = _sizes(known), _form(model, placement)
+    if sizes is None or form is None or known.parameters is None:
         return None
     kinds = {
         (trial.method.canonical(), trial.task.canonical(), trial.training.batch): trial
@@ -77,12 +93,13 @@ def needed(study: StudySpec, model: KnownModel, trials: Sequence[TrialSpec], of:
     for trial in kinds.values():
         method = of.method(trial)
         assert trial.training is not None
-        rows = largest_rows(of.task(trial), model.fingerprint, trial.training.batch)
-        if has_shared_hosts(study.placement):
-            most = concurrent(study.resources, study.placement) or 1
-            rows = _shared(rows, method.count(), min(most, len(trials)), study.placement)
+        rows = largest_rows(of.task(trial), known.fingerprint, trial.training.batch)
+        if has_shared_hosts(placement):
+            most = concurrent(resources, placement) or 1
+            rows = _shared(rows, method.count(), min(most, len(trials)), placement)
         step = step_memory(sizes, method.places(sizes.blocks), method.count(), rows, form).peak
-        found.append(Need(model.parameters * form.bytes, round(step * (HEAP if on_cpus else 1)), rows))
+        heap = HEAP if model.device == "cpu" else 1
+        found.append(Need(known.parameters * form.bytes, round(step * heap), rows))
     return max(found, key=lambda need: need.step, default=None)
 
 
@@ -119,21 +136,15 @@ def _sizes(model: KnownModel) -> Sizes | None:
     return Sizes(shape.blocks, shape.hidden, widths.queries, shape.keys, widths.inner, shape.vocabulary)
 
 
-def _form(study: StudySpec) -> Form | None:
+def _form(model: ModelSpec, placement: PlacementSpec) -> Form | None:
     """How steps are computed; None where the count has not been compared with what they take."""
-    model = study.model
-    if study.placement.ranks > 1 or model.frozen_cache is not None:
+    if placement.ranks > 1 or model.frozen_cache is not None:
         return None
-    if not _on_gpu(study):
+    if model.device == "cpu":
         return Form(BYTES[model.dtype], "padded") if model.dtype == "float32" else None
     return (
         Form(BYTES[model.dtype], "ragged") if (model.dtype, model.kernels) == ("bfloat16", "auto") else None
     )
-
-
-def _on_gpu(study: StudySpec) -> bool:
-    """Whether the process that holds the model is to use a GPU."""
-    return placed_model(study.model, study.resources, study.placement).device != "cpu"
 
 
 def _gpu_here(gpus: float) -> int | None:

@@ -124,7 +124,7 @@ def test_a_trial_that_repeats_a_live_one_makes_no_room_for_more(tmp_path: Path) 
     assert not searched.look(folder, again=False).number({live[0].id}), "nothing has begun in this folder"
     write_study(folder, searched.spec, searched.trials)
     console = Console(width=200, record=True, file=io.StringIO())
-    tell_beginning(console, searched, searched.look(folder, again=False), folder)
+    tell_beginning(console, searched, searched.look(folder, again=False), folder, ())
     assert "study small: 3 of 10 trials are finished already" in console.export_text()
 
 
@@ -534,7 +534,7 @@ def test_a_search_says_what_it_searches_and_tests_nothing(tmp_path: Path) -> Non
     work = plan.look(folder, again=False)
     assert (len(work.trials), work.designed) == (work.total, False)
     console = Console(width=200, record=True, file=io.StringIO())
-    assert tell_beginning(console, plan, work, folder) == plan.notes
+    assert tell_beginning(console, plan, work, folder, ()) == plan.notes
     said = console.export_text()
     assert "search small: 2 proposals" in said
     assert "sign-flip" not in said
