@@ -18,6 +18,7 @@ TOKENS = 20
 TINY = Sizes(blocks=4, hidden=128, queries=128, keys=64, inner=352, vocabulary=1024)
 LLAMA = Sizes(blocks=16, hidden=2048, queries=2048, keys=512, inner=8192, vocabulary=128256)
 RAGGED, PADDED = Form(BYTES["bfloat16"], "ragged"), Form(BYTES["float32"], "padded")
+RECOMPUTED = PADDED._replace(recomputed=True)
 
 
 def rows_of(batch: Batch) -> Rows:
@@ -40,6 +41,7 @@ def saved(host: LocalLM, prompt: Prompt, batch: Batch) -> int:
     return sum(storage.nbytes() for storage in found.values())
 
 
+@pytest.mark.parametrize("form", [RECOMPUTED, PADDED])
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [
@@ -51,17 +53,18 @@ def saved(host: LocalLM, prompt: Prompt, batch: Batch) -> int:
         ("prefix", {"blocks": [2, 3]}),
     ],
 )
-def test_the_count_is_what_pytorch_saves(method, parameters):
-    """Within 4%, which softmax's sums and rotations take in so small a model."""
+def test_the_count_is_what_pytorch_saves(method, parameters, form, monkeypatch):
+    """Within 5%, which softmax's sums and rotations take in so small a model."""
     host = load_local(ModelSpec(id="tiny", device="cpu")).host
     assert isinstance(host, LocalLM)
+    monkeypatch.setattr(host, "ragged", form.recomputed)
     batch = random_batch(4)
     places = METHODS[method].model_validate({"tokens": TOKENS, **parameters}).places(TINY.blocks)
     draw = torch_generator(0, method)
     prompt = {place: 0.02 * torch.randn(TOKENS, host.width(place), generator=draw) for place in places}
-    counted = step_memory(TINY, places, TOKENS, rows_of(batch), PADDED)
+    counted = step_memory(TINY, places, TOKENS, rows_of(batch), form)
     logits = 4 * int(batch.labels.sum()) * TINY.vocabulary  # their softmax; the rest is not there yet
-    assert saved(host, prompt, batch) == pytest.approx(counted.kept + logits, rel=0.04)
+    assert saved(host, prompt, batch) == pytest.approx(counted.kept + logits, rel=0.05)
 
 
 @pytest.mark.parametrize(("rows", "peak"), [(8, 1929), (32, 6905), (128, 26917)])

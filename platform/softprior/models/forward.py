@@ -19,6 +19,7 @@ from softprior.models.entry import embedding_factor
 from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.lengths import ALWAYS, Regimes, find_regimes, forget_lengths
+from softprior.models.mlps import recompute
 from softprior.models.norms import fuse
 from softprior.models.packing import RowPass, Rows, running
 from softprior.models.places import Places, partner
@@ -55,8 +56,9 @@ class PackedModel:
         self._anchors: dict[int, Anchor] = {}
         self.windows: set[int] = set()
         self.ragged = True
-        """Whether attention may take the kernel for rows of different lengths, and norms theirs."""
-        self._norms = fuse(model, self._fuses)
+        """Whether attention may take the kernel for rows of different lengths, norms theirs, and MLPs may
+        compute again what they need backward."""
+        self._ours = [*fuse(model, self._fuses), *recompute(model, self._recomputes)]
         self._compiled = False
 
     def compile(self) -> None:
@@ -71,7 +73,7 @@ class PackedModel:
                 "names that softprior knows; write kernels: auto"
             )
         allow_kinds_of_passes()
-        for module in self._norms:
+        for module in self._ours:
             del module.forward  # torch.compile fuses the family's own
         for module in self._blocks.positionwise():
             module.forward = torch.compile(module.forward, dynamic=True)
@@ -87,6 +89,10 @@ class PackedModel:
     def _fuses(self, states: Tensor) -> bool:
         """Whether norms of such states run as one kernel."""
         return self.ragged and takes(states.device, states.dtype)
+
+    def _recomputes(self, states: Tensor) -> bool:
+        """Whether MLPs compute activated gates again in a pass backward: on CPUs, where it costs no time."""
+        return self.ragged and states.device.type == "cpu"
 
     @property
     def device(self) -> torch.device:

@@ -63,10 +63,12 @@ class Form(NamedTuple):
         bytes: of a value.
         kernels: attention and norms: those for rows of different lengths on GPUs, or the families' own on
             padded rows, as on CPUs.
+        recomputed: whether MLPs compute activated gates again in the pass backward, see `mlps`.
     """
 
     bytes: int
     kernels: Literal["ragged", "padded"]
+    recomputed: bool = False
 
 
 class StepMemory(NamedTuple):
@@ -92,7 +94,8 @@ def step_memory(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows,
 
     Blocks below the first place need no gradient and keep nothing. For each position the others keep: what
     enters the two norms, which families' own turn to float32; rotated queries and keys, values and what
-    attention makes of them; the three states inside the MLP. Padded attention keeps its mask in each block.
+    attention makes of them; the states inside the MLP, two or three. Padded attention keeps its mask in each
+    block.
 
     Args:
         vectors: number of vectors at each place.
@@ -108,7 +111,7 @@ def step_memory(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows,
     return StepMemory(
         kept=kept + norm * sizes.hidden * positions,
         logits=(3 * FLOAT32 if form.bytes == FLOAT32 else 2 * (FLOAT32 + form.bytes)) * logits,
-        inside=3 * form.bytes * sizes.inner * positions,
+        inside=(4 if form.recomputed else 3) * form.bytes * sizes.inner * positions,
     )
 
 
@@ -120,7 +123,7 @@ def _seen(place: Place, block: int) -> bool:
 def _states(sizes: Sizes, positions: int, form: Form) -> int:
     """What norms and MLP keep."""
     norm = FLOAT32 if form.kernels == "padded" else form.bytes
-    return positions * (2 * norm * sizes.hidden + 3 * form.bytes * sizes.inner)
+    return positions * (2 * norm * sizes.hidden + (2 if form.recomputed else 3) * form.bytes * sizes.inner)
 
 
 def _attended(sizes: Sizes, front: int, prefix: int, rows: Rows, form: Form) -> int:

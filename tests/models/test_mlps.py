@@ -1,0 +1,90 @@
+"""MLPs that compute activated gates again give what the families' own give, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import GemmaConfig, LlamaConfig
+from transformers.activations import ACT2FN
+from transformers.models.gemma.modeling_gemma import GemmaMLP
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from softprior.models.mlps import recompute
+
+SMALL = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 2, "num_key_value_heads": 2}
+
+
+def mlp(activation: str = "silu", bias: bool = False) -> LlamaMLP:
+    torch.manual_seed(0)
+    return LlamaMLP(LlamaConfig(**SMALL, hidden_act=activation, mlp_bias=bias))
+
+
+def gemma() -> GemmaMLP:
+    torch.manual_seed(0)
+    return GemmaMLP(GemmaConfig(**SMALL))
+
+
+def result(module: nn.Module, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """What it computes, the gradient at its input, and the number of states of inner width that it saves."""
+    states = states.clone().requires_grad_()
+    weights = {weight.data_ptr() for weight in module.parameters()}
+    inner: set[int] = set()
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape[-1] == SMALL["intermediate_size"]:
+            inner.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        out = module(states)
+    (gradient,) = torch.autograd.grad(out.square().sum(), states)
+    return out.detach(), gradient, len(inner - weights)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [mlp(), mlp(bias=True), gemma(), mlp("gelu_pytorch_tanh"), mlp("relu"), mlp("relu2"), mlp("tanh")],
+)
+def test_results_are_the_same_and_less_is_kept(module):
+    module.requires_grad_(False)
+    states = torch.randn(2, 5, SMALL["hidden_size"])
+    own = result(module, states)
+    assert recompute(module, lambda _: True) == [module]
+    ours = result(module, states)
+    assert torch.equal(ours[0], own[0])
+    assert torch.equal(ours[1], own[1])
+    assert ours[2] == 2
+    with torch.no_grad():
+        assert torch.equal(module(states), own[0])
+
+
+def test_it_is_turned_off_by_who_asks():
+    module, states = mlp().requires_grad_(False), torch.randn(2, 5, SMALL["hidden_size"])
+    recompute(module, lambda _: False)
+    assert result(module, states)[2] == 3
+
+
+class Rotated(LlamaMLP):
+    """Computes something else than the classes that name their parts so."""
+
+    def forward(self, x):
+        return super().forward(x.roll(1, -1))
+
+
+class Plain(nn.Module):
+    """Does not activate its gates."""
+
+    def __init__(self):
+        super().__init__()
+        own = mlp()
+        self.gate_proj, self.up_proj, self.down_proj = own.gate_proj, own.up_proj, own.down_proj
+        self.act_fn = ACT2FN["linear"]
+
+    def forward(self, x):
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+@pytest.mark.parametrize("module", [Rotated(LlamaConfig(**SMALL)), Plain(), nn.Linear(3, 3)])
+def test_other_modules_stay_as_they_are(module):
+    assert recompute(module, lambda _: True) == []
