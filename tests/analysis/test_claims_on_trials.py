@@ -154,6 +154,10 @@ def test_memory_is_undecided_where_training_could_not_reach() -> None:
     assert found.verdict == "undecided"
     assert "farther apart than reach" in found.sentence
     assert found.settle == "train longer or at a higher rate"
+    few = replace(study, runs=[run for run in study.runs if run.seed < 4])
+    (found,) = judge(few, (BY_NAME["memory"],))
+    told = "train longer or at a higher rate, and add 2 seeds or more: with 4 no p is small enough"
+    assert found.settle == told, "what else there is to do does not make up for seeds"
 
 
 def test_priors_without_a_common_place_have_no_ratio() -> None:

@@ -166,8 +166,7 @@ def test_a_dry_run_counts_them_names_them_and_says_what_they_cost(tmp_path: Path
         assert next(line for line in said if "reordered among them" in line).endswith(end)
     assert any("10 trials (2 priors, 3 seeds, 4 reordered), " in line for line in described(plan, 1))
     tests = [
-        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path), all_of_it=False)
-        for p in (plan, planned(file))
+        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, planned(file))
     ]
     assert tests[0] == tests[1]
     assert not any("reordered" in line for line in described(planned(file), 40))
