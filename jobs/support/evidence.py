@@ -30,7 +30,10 @@ ADD_SEEDS = "; add seeds"
 
 LISTED = "docs/findings.md lists the claims"
 
-NONE = f"this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them ({LISTED})"
+NONE = (
+    "this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them, and tiny_methods.yaml "
+    f"the others ({LISTED})"
+)
 
 
 class ClaimTest(NamedTuple):
