@@ -179,6 +179,10 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
         clear = clear or excludes(numbers, limit)
         if corrected <= LEVEL and clear:
             more: int | None = 0
+        elif isinstance(rule, Equal) and abs(centre) > (evidence.margin or 0.0):
+            # Only differences from the reference can be shown to lie beyond the margin.
+            beyond = abs(centre) - (evidence.margin or 0.0)
+            more = power.more_seeds(beyond, spread, seeds, level) if what in tests else None
         elif equal:
             more = power.more_seeds_for_equality(centre, spread, seeds, evidence.margin or 0.0, level)
         else:

@@ -254,6 +254,15 @@ def test_what_would_settle_it_does() -> None:
     assert verdicts.count("supported") / 300 == pytest.approx(0.82, abs=0.08)
 
 
+def test_a_difference_beyond_the_margin_is_not_settled_by_showing_equality() -> None:
+    """Three seeds and two tests: seven seeds are the fewest with which p is small enough."""
+    numbers = {what: np.array([0.48, 0.5, 0.52]) for what in ("b - a", "c - b")}
+    known = Evidence(where="here", numbers=numbers, margin=0.1, primary=("b - a",))
+    one = case(BY_NAME["quality"], known)
+    found = finding(one, [1.0, 0.5], len(one.tests))
+    assert found.settle == "add 4 seeds at this spread to show that b - a lies beyond the margin"
+
+
 STUDIES = 1000
 NINE = 9
 EVERY_RULE = [
