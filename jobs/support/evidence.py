@@ -146,7 +146,8 @@ def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -
             for reason, where in _lacking(found).items()
             if not (single and reason.endswith(ADD_SEEDS))
         }
-        advice = dict.fromkeys(reason.partition("; ")[2] or reason for reason in lacking)
+        every = dict.fromkeys(reason.partition("; ")[2] or reason for reason in lacking)
+        advice = [one for one in every if not any(one in other for other in every if other != one)]
         if has_number:
             named.append(name(judged))
         if whole:
