@@ -22,13 +22,20 @@ def comparison_table(rows: Sequence[Row], axis: str) -> RenderableType:
     blocks: list[RenderableType] = []
     for where, reference in dict.fromkeys((row.where, row.reference) for row in rows):
         own = [row for row in rows if (row.where, row.reference) == (where, reference)]
-        blocks.append(Text(f"{where}: {axis} against {reference}{_rate(own[0], 1)}", style="italic"))
-        blocks.append(_block(own, axis))
+        alike = all(_rate(row, 0) == _rate(row, 1) for row in own)
+        title = f"{where}: {axis} against {reference}{_rate(own[0], 1, of_all=alike)}"
+        blocks.append(Text(title, style="italic"))
+        blocks.append(_block(own, axis, rates=not alike))
         blocks += _seen(own)
     return Group(*blocks, *map(Text, caption(rows)))
 
 
-def _block(rows: Sequence[Row], axis: str) -> Table:
+def _block(rows: Sequence[Row], axis: str, rates: bool) -> Table:
+    """A line for each row.
+
+    Args:
+        rates: whether they say at which rate, as not all have the reference's.
+    """
     averaged = any(row.averaged is not None for row in rows)
     noisy = any(row.noise is not None for row in rows)
     ends = any(row.has_ends for row in rows)
@@ -40,7 +47,7 @@ def _block(rows: Sequence[Row], axis: str) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         cells = [
-            row.value + _rate(row, 0),
+            row.value + (_rate(row, 0) if rates else ""),
             _signed(row.difference),
             *([_interval(row)] if ends else []),
             *([_signed(row.averaged)] if averaged else []),
@@ -59,12 +66,12 @@ def _seen(rows: Sequence[Row]) -> list[RenderableType]:
     return [Text(f"smallest difference that it could have seen: {', '.join(known)}")] if known else []
 
 
-def _rate(row: Row, side: int) -> str:
+def _rate(row: Row, side: int, of_all: bool = False) -> str:
     """The rate chosen on validation, and of how many."""
     if row.rates is None:
         return ""
     of = f", best of {row.budgets[side]}" if row.budgets[side] > 1 else ""
-    return f" (rate {row.rates[side]}{of})"
+    return f" ({'all at ' if of_all else ''}rate {row.rates[side]}{of})"
 
 
 def _interval(row: Row) -> str:

@@ -174,7 +174,8 @@ def caption(rows: Sequence[Row]) -> list[str]:
     if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
         lines.append(
             "add: seeds to add until a difference of this size and spread is found with "
-            f"{POWER:.0%} power; a finding of equality asks for others, to show that there is none"
+            f"{POWER:.0%} power; findings, which are corrected over all tests of the study's claims, ask for "
+            "more, and one of equality for those that show that there is none"
         )
     tested = [row for row in rows if row.seeds > 1]
     corrected = holm(np.array([row.least_p for row in tested]))

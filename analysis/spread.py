@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,12 @@ BELOW = (
     "other part is changed for it"
 )
 """As in the figure, see `analysis.inference.components.shares_of`."""
+
+UNBOUNDED = (
+    "+ the interval reaches beyond that of the whole spread, of which this is a part: so few pairs do not "
+    "bound it; five or more do"
+)
+"""Of one prior with three pairs, the upper end is 7 times the true deviation in half of all studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,30 +110,45 @@ def _spread(study: Study, where: str, sides: Sequence[Side], pooled: Sequence[Si
     )
 
 
-def deviation(part: Component) -> str:
-    """A standard deviation in nats with its interval: `0.31 [0.12, 0.88]`."""
+def deviation(part: Component, whole: Component | None = None) -> str:
+    """A standard deviation in nats with its interval and the marks of notes: `0.31 [0.12, 0.88]`.
+
+    Args:
+        whole: of which it is a part.
+    """
     ends = np.sqrt([part.interval.low, part.interval.high])
     known = f" [{ends[0]:.2g}, {ends[1]:.2g}]" if np.isfinite(ends).all() else ""
-    return f"{np.sqrt(part.value):.2g}{known}{'*' if part.estimate < 0 else ''}"
+    return f"{np.sqrt(part.value):.2g}{known}{_marks(part, whole)}"
+
+
+def _marks(part: Component, whole: Component | None) -> str:
+    ends = np.isfinite(part.interval.high)
+    beyond = whole is not None and ends and not part.interval.high <= whole.interval.high
+    return f"{'*' if part.estimate < 0 else ''}{'+' if beyond else ''}"
+
+
+def notes(found: Iterable[Spread]) -> list[str]:
+    """What the marks of these spreads mean."""
+    parts = [own.parts for own in found]
+    marks = {m for own in parts for part in (own.draw, own.order) for m in _marks(part, own.total)}
+    return [note for mark, note in {"*": BELOW, "+": UNBOUNDED}.items() if mark in marks]
 
 
 def in_words(found: Sequence[Spread]) -> list[str]:
     """A line for each cell, under one that says what the numbers are; nothing without reordered trials."""
-    lines = []
-    for where in dict.fromkeys(own.where for own in found):
-        own = [one for one in found if one.where == where][-1]  # the mean over priors, or the only prior
+    shown = list({one.where: one for one in found}.values())  # the mean over priors, or the only prior
+    if not shown:
+        return []
+    lines = ["spread of seeds: standard deviations of test losses in nats, 95% over seeds (of four or more)"]
+    for own in shown:
         parts = own.parts
-        text = f"  {where} · {own.prior}: {deviation(parts.total)}; prior draw {deviation(parts.draw)}"
-        text += f", data order {deviation(parts.order)}"
+        text = f"  {own.where} · {own.prior}: {deviation(parts.total)}"
+        text += f"; prior draw {deviation(parts.draw, parts.total)}"
+        text += f", data order {deviation(parts.order, parts.total)}"
         if parts.rounding is not None:
             text += f", rounding {np.sqrt(parts.rounding):.2g}"
-        text += f" ({counted(parts.seeds, 'seed')}, {counted(parts.pairs, 'pair')})"
-        lines.append(text)
-    if not lines:
-        return []
-    first = "spread of seeds: standard deviations of test losses in nats, 95% over seeds (of four or more)"
-    stars = [f"  {BELOW}"] if any("*" in line for line in lines) else []
-    return [first, *lines, *stars, *(f"  {text}" for text in caveats(found))]
+        lines.append(f"{text} ({counted(parts.seeds, 'seed')}, {counted(parts.pairs, 'pair')})")
+    return [*lines, *(f"  {text}" for text in (*notes(shown), *caveats(found)))]
 
 
 def caveats(found: Sequence[Spread]) -> list[str]:

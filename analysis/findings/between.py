@@ -44,7 +44,7 @@ def evidence(study: Study) -> list[Evidence]:
             own = Cell(where, {each: cell.sides[each] for each in names}, cell.baseline)
             found.append(equal(study, own, names))
         if not any(_prior(side).name == "interpolation" for side in cell.sides.values()):
-            reason = "the study has no interpolation here; add it with fitted on its two domains"
+            reason = "the study has no interpolation here; add interpolation with fitted on its two domains"
             found.append(Evidence(where=cell.where, missing=together(reason, few_seeds(cell))))
     return found
 

@@ -33,7 +33,7 @@ ALSO = "; also, "
 
 ONE_SEED = "has fewer than two seeds; add seeds"
 ONE_SHARED = "has fewer than two seeds with both sides; add seeds"
-ONE_PRIOR = "the study has one prior here; add another"
+ONE_PRIOR = "the study has one prior here; add another prior"
 NO_GAIN = "no prompt is better than none"
 NO_POSTERIORS = (
     "posteriors of its trials are not in the folder; copy them there, or delete the records of these "

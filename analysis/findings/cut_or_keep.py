@@ -18,7 +18,13 @@ CLAIM = Claim(
     "each at the rate chosen on validation.",
     rule="Supported if two one-sided t-tests show that the difference lies inside the margin. Contradicted "
     "if the sign-flip test shows that it lies outside. Otherwise undecided. The paper says it of prompts "
-    "whose token-level vectors alone train; of `deep`, the deeper vectors train in both.",
+    "whose token-level vectors alone train: `deep` with `blocks: []`. Otherwise the deeper vectors of `deep` "
+    "train in both.",
+    formerly=(
+        "Supported if two one-sided t-tests show that the difference lies inside the margin. Contradicted "
+        "if the sign-flip test shows that it lies outside. Otherwise undecided. The paper says it of prompts "
+        "whose token-level vectors alone train; of `deep`, the deeper vectors train in both.",
+    ),
     margin="5% of (no prompt - better of the two), in nats.",
     quantity="nats",
 )

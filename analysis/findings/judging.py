@@ -21,6 +21,7 @@ from analysis.inference.intervals import over_seeds, over_seeds_and_groups
 from analysis.inference.intervals import spread as spread_of
 from analysis.inference.multiple import holm
 from analysis.inference.values import EQUIVALENCE, LEVEL, Interval, PerExample
+from softprior.inputs.labels import counted
 
 
 class Case(NamedTuple):
@@ -156,7 +157,7 @@ def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
     beside = isinstance(one.judged.rule, Direction)
     others = tuple(own for own in comparisons if beside and own is not primary)
     found = replace(found, verdict=verdict, comparisons=comparisons, primary=primary, others=others)
-    return _worded(found)
+    return _worded(found, number)
 
 
 def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list[Comparison]:
@@ -178,6 +179,10 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
         clear = clear or excludes(numbers, limit)
         if corrected <= LEVEL and clear:
             more: int | None = 0
+        elif isinstance(rule, Equal) and abs(centre) > (evidence.margin or 0.0):
+            # Only differences from the reference can be shown to lie beyond the margin.
+            beyond = abs(centre) - (evidence.margin or 0.0)
+            more = power.more_seeds(beyond, spread, seeds, level) if what in tests else None
         elif equal:
             more = power.more_seeds_for_equality(centre, spread, seeds, evidence.margin or 0.0, level)
         else:
@@ -215,6 +220,19 @@ def _wider(values: PerExample | None) -> Interval | None:
     return None if found is None or np.isnan(found.low) else found
 
 
-def _worded(found: Finding) -> Finding:
+def _worded(found: Finding, number: int = 0) -> Finding:
+    """The finding with what would settle it and its sentence.
+
+    Args:
+        number: of all tests that its own were corrected with.
+    """
     settle = found.settle or settled_by(found)
+    if found.settle and found.primary is not None and found.primary.least_p > LEVEL / number:
+        # What else there is to do changes its numbers, so that nothing but the fewest seeds is known.
+        fewest = power.fewest_seeds(number)
+        if fewest is not None:
+            settle += (
+                f", and add {counted(fewest - found.seeds, 'seed')} or more: with {found.seeds} no p is "
+            )
+            settle += "small enough"
     return replace(found, settle=settle, sentence=sentence(replace(found, settle=settle)))

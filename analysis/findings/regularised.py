@@ -46,7 +46,7 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("regularisers"):
         kinds = _kinds(cell)
         if not kinds:
-            reason = "no regulariser has two weights here; add one to regularisers, and [] for trials without"
+            reason = "no regulariser has two weights here; add a regulariser, and [] for trials without"
             found.append(Evidence(where=cell.where, missing=together(reason, few_seeds(cell))))
         for name, weights in kinds.items():
             where = f"{cell.where} · {name}"

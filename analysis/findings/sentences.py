@@ -62,9 +62,14 @@ def settled_by(found: Finding) -> str:
     """What would settle an undecided finding that has numbers; empty if nothing has to be settled."""
     if found.verdict != "undecided" or found.primary is None:
         return ""
-    more = found.primary.more_seeds
-    # Seeds that find a difference are another number, which stands in the tables of differences.
-    purpose = "" if found.margin is None else " to show that they are equal"
+    more, purpose = found.primary.more_seeds, ""
+    if found.margin is not None:
+        # Seeds that find a difference are another number, which stands in the tables of differences.
+        purpose, margin = " to show that they are equal", found.margin
+        far = [own for own in found.comparisons if own.referenced and abs(own.value) > margin]
+        if far and abs(found.primary.value) > margin:
+            nearest = min(far, key=lambda own: MOST + 1 if own.more_seeds is None else own.more_seeds)
+            more, purpose = nearest.more_seeds, f" to show that {nearest.what} lies beyond the margin"
     if more is None:
         return f"over {MOST:,} seeds are needed at this spread{purpose}; look for what makes seeds differ"
     return f"add {counted(more, 'seed')} at this spread{purpose}" if more else ""

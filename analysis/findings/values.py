@@ -70,7 +70,8 @@ class Comparison:
             difference that would have been shown to lie outside the margin. None where these seeds give no p
             as small as that, and where the test is not of the number itself.
         referenced: whether it is with the study's first prior, where all pairs are compared.
-        more_seeds: seeds to add at this effect and spread to find it with 80% power, at the same level; None
+        more_seeds: seeds to add at this effect and spread to find it with 80% power, at the same level; of
+            equality, to show it, or if the difference is larger than the margin, that it lies beyond. None
             where no number up to 1,000 would do.
     """
 

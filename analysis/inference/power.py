@@ -87,6 +87,19 @@ def detectable(spread: float, seeds: int, level: float = LEVEL) -> float | None:
     return spread * high
 
 
+def fewest_seeds(tests: int, level: float = LEVEL) -> int | None:
+    """The fewest seeds with which a sign-flip test can be below a level, corrected as the first of many.
+
+    The number of plans and of findings, which have no `detectable` effect with fewer. None where no number
+    is enough.
+
+    Args:
+        tests: all that Holm's correction is over.
+    """
+    counts = range(1, EXACT + 2)  # beyond, flips are drawn, whose smallest p is always the same
+    return next((count for count in counts if least_p(count) <= level / tests), None)
+
+
 def more_seeds(effect: float, spread: float, seeds: int, level: float = LEVEL) -> int | None:
     """Seeds to add until this effect at this spread is found with 80% power; None if over `MOST`."""
     if spread == 0 and effect == 0:

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.findings.reading import Reading
 from analysis.inference.seeds import Component
 from analysis.report.values import Block, Cell, Table, Words, sentence
-from analysis.spread import BELOW, NOT_TOLD_APART, Spread, caveats, deviation, has_seeds, spreads
+from analysis.spread import NOT_TOLD_APART, Spread, caveats, deviation, has_seeds, notes, spreads
 from softprior.inputs.labels import by_number, counted
 
 
@@ -19,7 +19,6 @@ def spread_of(reading: Reading) -> list[Block]:
     if not found:
         return [Words(sentence(f"{NOT_TOLD_APART}: seeds differ in both{_remedy(reading)}"))]
     rows = tuple(map(_row, found))
-    below = any(cell.text.endswith("*") for row in rows for cell in row)
     caption = (
         "Spread of seeds: standard deviation of the test loss between seeds at the rate chosen on "
         "validation, in nats, and its parts, whose squares add up where none is below 0. Rounding is pooled "
@@ -30,7 +29,7 @@ def spread_of(reading: Reading) -> list[Block]:
     )
     columns = ("prior", "seeds", "pairs", "between seeds", "prior draw", "data order", "rounding")
     table = Table(
-        caption=f"{caption} {sentence(BELOW)}" if below else caption,
+        caption=" ".join([caption, *map(sentence, notes(found))]),
         columns=columns,
         rows=rows,
         numbers=frozenset(range(1, len(columns))),
@@ -60,11 +59,11 @@ def _row(own: Spread) -> tuple[Cell, ...]:
         Cell(str(parts.seeds), parts.seeds, own.trials),
         Cell(str(parts.pairs), parts.pairs, own.reordered),
         _deviation(parts.total, own.trials),
-        _deviation(parts.draw, tuple(dict.fromkeys((*own.trials, *own.reordered)))),
-        _deviation(parts.order, (*own.reordered, *own.twins)),
+        _deviation(parts.draw, tuple(dict.fromkeys((*own.trials, *own.reordered))), parts.total),
+        _deviation(parts.order, (*own.reordered, *own.twins), parts.total),
         Cell("" if rounding is None else f"{rounding:.2g}", rounding, own.twins),
     )
 
 
-def _deviation(part: Component, trials: tuple[str, ...]) -> Cell:
-    return Cell(deviation(part), float(np.sqrt(part.value)), trials)
+def _deviation(part: Component, trials: tuple[str, ...], whole: Component | None = None) -> Cell:
+    return Cell(deviation(part, whole), float(np.sqrt(part.value)), trials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 
 from rich.console import Console
 
@@ -49,7 +50,7 @@ def tell_dry_run(
     lines += [f"  {line}" for line in downloads_in_words(_downloads_of_all(planned))]
     if (reason := lacks_gpu(study.model)) is not None:
         lines.append(f"  note: {reason}")
-    lines += _forecast(planned, work, folder, all_of_it=True)
+    lines += _forecast(planned, work, folder, dry=True, whole=most == inf)
     lines += _at_hand(study.resources, study.placement)
     tell(console, [*lines, *_further(study.name, work, components)])
 
@@ -95,12 +96,14 @@ def _downloads_of_all(planned: Runnable) -> list[Download]:
     return [] if elsewhere() else downloads(planned.study.model, tasks, planned.model.fingerprint, tested)
 
 
-def _forecast(planned: Runnable, work: Work, folder: StudyFolder, all_of_it: bool = False) -> list[str]:
+def _forecast(
+    planned: Runnable, work: Work, folder: StudyFolder, dry: bool = False, whole: bool = False
+) -> list[str]:
     """What the seeds of a whole study can show, whatever of it is finished; a search tests nothing."""
     if not work.designed:
         return []
     try:
-        lines = forecast(planned.trials, planned.components, planned.model.shape, folder, all_of_it)
+        lines = forecast(planned.trials, planned.components, planned.model.shape, folder, dry, whole)
     except UserError:
         raise
     except Exception as error:  # a forecast; trials run without it

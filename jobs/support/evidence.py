@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import ALSO, Judged
+from analysis.findings.evidence import Evidence
 from analysis.findings.judging import case
 from analysis.findings.planning import seen
 from analysis.findings.rules import Tested
 from analysis.findings.study import Study
-from analysis.inference.multiple import holm
-from analysis.inference.permutation import EXACT, least_p
+from analysis.inference import power
 from analysis.inference.values import LEVEL
 from analysis.report.verdicts import places
 from jobs.support.expected import expected
-from softprior.inputs.labels import by_number, counted
+from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Shape
 from softprior.results.folder import StudyFolder
@@ -30,11 +28,12 @@ ONE_SEED = "1 seed: nothing is tested, and there are no intervals over seeds; ad
 
 ADD_SEEDS = "; add seeds"
 
-SEEDS_LACK = f"the study has fewer than two seeds{ADD_SEEDS}"
-
 LISTED = "docs/findings.md lists the claims"
 
-NONE = f"this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them ({LISTED})"
+NONE = (
+    "this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them, and tiny_methods.yaml "
+    f"the others ({LISTED})"
+)
 
 
 class ClaimTest(NamedTuple):
@@ -76,21 +75,23 @@ def forecast(
     components: Components,
     shape: Shape | None,
     folder: StudyFolder,
-    all_of_it: bool,
+    dry: bool = False,
+    whole: bool = False,
 ) -> list[str]:
     """Lines about what the whole study can show.
 
     Args:
         trials: all of the study.
         shape: of the model; None while its sizes are not known here.
-        all_of_it: also the claims that it cannot judge.
+        dry: also which claims it judges, and what the others lack.
+        whole: of these, every reason with its places.
     """
     if all(trial.seed is None for trial in trials):
         return []
     study, claims = expected(trials, components, shape), planned_claims(folder)
     lines = evidence(study, claims)
-    if all_of_it:
-        return [*lines, *unjudged(study, claims)]
+    if dry:
+        return [*lines, *judged_or_not(study, claims, whole)]
     if judges_none(study, claims):
         lines.append(f"{NONE}; --dry-run says what each of them lacks")
     return lines
@@ -112,60 +113,68 @@ def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
     several = counted(len({one.claim for one in flips}), "claim")
     line = f"{counted(seeds, 'seed')}: {counted(len(flips), 'sign-flip test')} of {several} can give"
     line += f" p = {min(one.test.least for one in flips):.2g} at best"
-    least = np.array([one.test.least for one in tests])
-    corrected = holm(least)[least > 0].min()
-    if len(flips) > 1:
-        line += f", {corrected:.2g} after Holm's correction"
-    if corrected > LEVEL:
-        line += f" ({_fewest(len(flips))})"
     others = len(tests) - len(flips)
+    if len(tests) > 1:
+        corrected = min(1.0, len(tests) * min(one.test.least for one in flips))
+        line += f", {corrected:.2g} after Holm's correction as the first of {counted(len(tests), 'test')}"
+    fewest = power.fewest_seeds(len(tests))
+    if fewest is None:
+        line += f" (no number of seeds is enough for {LEVEL})"
+    elif fewest > seeds:
+        line += f" ({fewest} seeds are the fewest for {LEVEL})"
     if others:
         line += f"; {counted(others, 'test')} of equality can give any p"
     return [line]
 
 
-def unjudged(study: Study, claims: Sequence[Judged]) -> list[str]:
-    """Lines about the claims that the whole study cannot judge: why, what would change that, and where.
+def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -> list[str]:
+    """The claims that the whole study judges, and a line for each that lacks something.
+
+    One seed, which every claim lacks, has a line of its own (`ONE_SEED`).
 
     Args:
         study: see `expected`.
+        whole: a line for each reason, with its places, in place of what would change it.
     """
-    reasons: dict[str, list[str]] = {}
     single = len({run.seed for run in study.runs}) == 1
+    named, lines = [], []
     for judged in claims:
-        found, lacking = judged.evidence(study), dict[str, list[str]]()
-        for known in found:
-            for reason in known.missing.split(ALSO) if known.missing else ():
-                # Of one seed, all that is said of pairs and of priors is the same.
-                same = SEEDS_LACK if single and reason.endswith(ADD_SEEDS) else reason
-                lacking.setdefault(same, []).append(known.where)
-        for reason, where in lacking.items():
-            in_places = f" ({places(where)})" if len(where) < len(found) else ""
-            reasons.setdefault(reason, []).append(f"{judged.claim.number}{in_places}")
-    if not reasons:
-        return []
-    lines = [
-        f"{by_number(len(numbers), 'claim', 'claims')} {', '.join(numbers)}: {reason}"
-        for reason, numbers in reasons.items()
-    ]
-    heading = f"not judged by this study ({LISTED}):"
-    if judges_none(study, claims):
-        heading = f"{NONE}; what each of them lacks:"
-    return [heading, *(f"  {line}" for line in lines)]
+        found = judged.evidence(study)
+        has_number = any(not known.missing for known in found)
+        lacking = {
+            reason: where
+            for reason, where in _lacking(found).items()
+            if not (single and reason.endswith(ADD_SEEDS))
+        }
+        every = dict.fromkeys(reason.partition("; ")[2] or reason for reason in lacking)
+        advice = [one for one in every if not any(one in other for other in every if other != one)]
+        if has_number:
+            named.append(name(judged))
+        if whole:
+            lines += [f"  {name(judged)}{where}: {reason}" for reason, where in lacking.items()]
+        elif advice:
+            lines.append(f"  {name(judged)}{', in places' if has_number else ''}: {'; '.join(advice)}")
+    heading = f"judged by this study: {', '.join(named)} ({LISTED})" if named else NONE
+    if not lines:
+        return [heading]
+    seeds, details = "add seeds and " if single else "", "" if whole else " (--all says why)"
+    return [heading, f"not judged, unless you {seeds}do as follows{details}:", *lines]
+
+
+def name(judged: Judged) -> str:
+    """A claim by the number and the name that docs/findings.md and the report have."""
+    return f"{judged.claim.number} {judged.claim.name}"
+
+
+def _lacking(found: Sequence[Evidence]) -> dict[str, str]:
+    """Why a claim is not judged, each with its places in parentheses where these are not all."""
+    where: dict[str, list[str]] = {}
+    for known in found:
+        for reason in known.missing.split(ALSO) if known.missing else ():
+            where.setdefault(reason, []).append(known.where)
+    return {reason: f" ({places(own)})" if len(own) < len(found) else "" for reason, own in where.items()}
 
 
 def judges_none(study: Study, claims: Sequence[Judged]) -> bool:
     """Whether the whole study judges no claim."""
     return all(known.missing for judged in claims for known in judged.evidence(study))
-
-
-def _fewest(flips: int) -> str:
-    """The seeds with which as many sign flips can be below 0.05 after Holm's correction.
-
-    Tests of equality have no smallest p and may come before them.
-    """
-    enough = (n for n in range(1, EXACT + 2) if flips * least_p(n) <= LEVEL)
-    found = next(enough, None)
-    return (
-        "no number of seeds is enough for 0.05" if found is None else f"{found} seeds are the fewest for 0.05"
-    )

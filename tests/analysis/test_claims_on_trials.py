@@ -154,6 +154,10 @@ def test_memory_is_undecided_where_training_could_not_reach() -> None:
     assert found.verdict == "undecided"
     assert "farther apart than reach" in found.sentence
     assert found.settle == "train longer or at a higher rate"
+    few = replace(study, runs=[run for run in study.runs if run.seed < 4])
+    (found,) = judge(few, (BY_NAME["memory"],))
+    told = "train longer or at a higher rate, and add 2 seeds or more: with 4 no p is small enough"
+    assert found.settle == told, "what else there is to do does not make up for seeds"
 
 
 def test_priors_without_a_common_place_have_no_ratio() -> None:
@@ -248,6 +252,15 @@ def test_what_would_settle_it_does() -> None:
     drawn = np.random.default_rng(5).normal(0.02, 0.08, (300, 4 + more))
     verdicts = [verdict("quality", Evidence(where="here", numbers={"b - a": o}, margin=0.1)) for o in drawn]
     assert verdicts.count("supported") / 300 == pytest.approx(0.82, abs=0.08)
+
+
+def test_a_difference_beyond_the_margin_is_not_settled_by_showing_equality() -> None:
+    """Three seeds and two tests: seven seeds are the fewest with which p is small enough."""
+    numbers = {what: np.array([0.48, 0.5, 0.52]) for what in ("b - a", "c - b")}
+    known = Evidence(where="here", numbers=numbers, margin=0.1, primary=("b - a",))
+    one = case(BY_NAME["quality"], known)
+    found = finding(one, [1.0, 0.5], len(one.tests))
+    assert found.settle == "add 4 seeds at this spread to show that b - a lies beyond the margin"
 
 
 STUDIES = 1000

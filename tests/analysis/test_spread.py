@@ -174,7 +174,11 @@ def test_too_few_seeds_give_numbers_without_intervals_or_nothing() -> None:
     assert (known.pairs, known.total.estimate) == (3, pytest.approx(np.var(three, ddof=1))), (
         "the others are out"
     )
-    assert deviation(Component(estimate=0.04, interval=Interval(low=np.nan, high=np.nan))) == "0.2"
+    nowhere = Component(estimate=0.04, interval=Interval(low=np.nan, high=np.nan))
+    assert deviation(nowhere) == "0.2"
+    whole, part = (Component(estimate=0.04, interval=Interval(low=0.01, high=high)) for high in (0.16, 49.0))
+    assert deviation(whole, whole) == "0.2 [0.1, 0.4]"
+    assert deviation(part, whole) == deviation(part, nowhere) == "0.2 [0.1, 7]+"
 
 
 def test_every_pair_alike_has_no_interval_instead_of_one_of_no_width() -> None:
@@ -301,7 +305,7 @@ def test_the_report_shows_what_seeds_differ_in(
     for row, one in zip(table.rows, found, strict=True):
         assert [cell.text for cell in row[1:3]] == ["4", str(one.parts.pairs)]
         parts = (one.parts.total, one.parts.draw, one.parts.order)
-        assert [cell.text for cell in row[3:6]] == [deviation(part) for part in parts]
+        assert [cell.text for cell in row[3:6]] == [deviation(part, one.parts.total) for part in parts]
         assert row[6].order == pytest.approx(one.parts.rounding**0.5)
         assert row[1].trials == one.trials
         assert row[2].trials == one.reordered

@@ -22,7 +22,7 @@ from analysis.inference.permutation import least_p
 from analysis.report import grid
 from analysis.report.values import Table
 from jobs.support.beginnings import tell_beginning, tell_dry_run
-from jobs.support.evidence import claim_tests, forecast, unjudged
+from jobs.support.evidence import claim_tests, forecast, judged_or_not
 from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
@@ -56,7 +56,7 @@ def lines(plan: Plan, folder: Path) -> list[str]:
 
 
 def said(plan: Plan, folder: StudyFolder) -> list[str]:
-    return forecast(plan.trials, plan.components, plan.model.shape, folder, all_of_it=False)
+    return forecast(plan.trials, plan.components, plan.model.shape, folder)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
 
 def test_a_short_curve_does_not_ask_for_steps_that_are_there(tmp_path: Path) -> None:
     plan = planned(tmp_path, seeds=[0, 1], training={"steps": 8, "batch": 8, "curve": 2})
-    told = " ".join(unjudged(results(plan), JUDGED))
+    told = " ".join(judged_or_not(results(plan), JUDGED, whole=True))
     assert "2 points after the start; set training.curve to 4 or more" in told
 
 
@@ -177,15 +177,15 @@ ADVISED: dict[str, list[dict[str, Any]]] = {
     "add seeds": [{"seeds": [0, 1]}],
     "add rates": [{"rates": [0.01, 0.02, 0.04, 0.08]}],
     "add a second rate": [{"rates": [0.01, 0.02]}],
-    "add another": [{"priors": ["isotropic", "fitted"]}],
-    "add one to regularisers, and [] for trials without": [{"regularisers": [[], ["spread"]]}],
+    "add another prior": [{"priors": ["isotropic", "fitted"]}],
+    "add a regulariser, and [] for trials without": [{"regularisers": [[], ["spread"]]}],
     "add deep with token_level: cut and with keep": [{"methods": [DEEP, KEPT]}],
     "add the method prefix": [{"methods": [{"prefix": {"tokens": 4}}]}],
     "add prefix without reparameterisation": [{"methods": [{"prefix": {"tokens": 4}}]}],
     "set training.steps and training.curve to 4 or more": [
         {"training": {"steps": 4, "batch": 8, "curve": 4}}
     ],
-    "add it with fitted on its two domains": [{"priors": ["interpolation", *HALVES]}],
+    "add interpolation with fitted on its two domains": [{"priors": ["interpolation", *HALVES]}],
 }
 """What a study becomes that does as it is told, one for each way."""
 
@@ -238,30 +238,37 @@ def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
         seeds=[0, 1],
         training={"steps": 8, "batch": 8, "curve": 4},
     )
-    heading, *lines = unjudged(results(plan), JUDGED)
-    assert heading.startswith("not judged by this study")
+    judged, heading, *lines = judged_or_not(results(plan), JUDGED, whole=True)
+    assert judged.startswith("judged by this study: 1 memory, 2 collapse, 3 quality, 4 speed (")
+    assert heading == "not judged, unless you do as follows:"
     said = [line.partition(":")[0] for line in lines]
-    assert "  claim 2 (arithmetic · deep · isotropic, fitted)" in said
-    assert "  claim 4 (arithmetic · deep)" in said
-    assert "  claim 13 (arithmetic · deep · isotropic, fitted)" in said
-    assert "  claim 17" in said
-    assert not any(line.startswith("  claim 3") for line in lines)
-    (radii,) = [line for line in lines if line.startswith("  claim 4")]
+    assert "  2 collapse (arithmetic · deep · isotropic, fitted)" in said
+    assert "  4 speed (arithmetic · deep)" in said
+    assert "  13 near-tokens (arithmetic · deep · isotropic, fitted)" in said
+    assert "  17 routing" in said
+    assert not any(line.startswith("  3 quality") for line in lines)
+    (radii,) = [line for line in lines if line.startswith("  4 speed")]
     assert radii.endswith("; use soft, prefix, or deep with a token level")
+    _, heading, *short = judged_or_not(results(plan), JUDGED)
+    assert heading == "not judged, unless you do as follows (--all says why):"
+    assert "  4 speed, in places: use soft, prefix, or deep with a token level" in short
+    assert "  17 routing: add the method prefix" in short
+    assert len({line.split()[0] for line in short}) == len(short), "one line for each claim"
 
 
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
-    """Nine flips and one test of equality, which may have any p, and then costs the others nothing."""
+    """Nine flips and one test of equality, which counts in Holm's correction as they do."""
     plan = planned(tmp_path, seeds=list(range(7)), training={"steps": 8, "batch": 8, "curve": 4})
     assert len(claim_tests(results(plan), JUDGED)) == 10
-    best = 9 * 2 / 2**7
+    best = 10 * 2 / 2**7
     assert lines(plan, tmp_path) == [
         f"7 seeds: 9 sign-flip tests of 4 claims can give p = 0.016 at best, {best:.2g} after Holm's "
-        "correction (9 seeds are the fewest for 0.05); 1 test of equality can give any p",
+        "correction as the first of 10 tests (9 seeds are the fewest for 0.05); 1 test of equality can give "
+        "any p",
     ]
     enough = planned(tmp_path, seeds=list(range(9)), training={"steps": 8, "batch": 8, "curve": 4})
     assert len(lines(enough, tmp_path)) == 1
-    assert 9 * 2 / 2**9 <= 0.05 < 9 * 2 / 2**8
+    assert 10 * 2 / 2**9 <= 0.05 < 10 * 2 / 2**8
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5, 6, 10])
@@ -278,19 +285,19 @@ def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int) -> Non
             2,
             1,
             "2 seeds: 3 sign-flip tests of 1 claim can give p = 0.5 at best, 1 after Holm's correction "
-            "(7 seeds are the fewest for 0.05)",
+            "as the first of 3 tests (7 seeds are the fewest for 0.05)",
         ),
         (
             3,
             5,
             "3 seeds: 24 sign-flip tests of 4 claims can give p = 0.25 at best, 1 after Holm's correction "
-            "(10 seeds are the fewest for 0.05); 1 test of equality can give any p",
+            "as the first of 25 tests (10 seeds are the fewest for 0.05); 1 test of equality can give any p",
         ),
         (
             9,
             2,
-            "9 seeds: 9 sign-flip tests of 4 claims can give p = 0.0039 at best, 0.035 after Holm's "
-            "correction; 1 test of equality can give any p",
+            "9 seeds: 9 sign-flip tests of 4 claims can give p = 0.0039 at best, 0.039 after Holm's "
+            "correction as the first of 10 tests; 1 test of equality can give any p",
         ),
     ],
 )
@@ -315,7 +322,7 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         "claims": {"quality": quality.rule, "speed": "another"},
     }
     folder.study.write_text(json.dumps(header))
-    assert "5 seeds: 1 sign-flip test of 1 claim can give p = 0.062 at best (6 seeds" in said(plan, folder)[0]
+    assert "5 seeds: 1 sign-flip test of 1 claim can give p = 0.062 at best, 0.12" in said(plan, folder)[0]
     for path in folder.records.iterdir():
         path.unlink()
     assert said(plan, folder) == lines(plan, tmp_path / "new") != []

@@ -86,11 +86,15 @@ def test_the_end_of_a_study_counts_trials_and_names_what_failed(quiet: dict[str,
     first = next(i for i in quiet if i != three)
     bad = {i: quiet[i].model_copy(update={"sanity": (PASSED, ALARM)}) for i in quiet if i in (one, two)}
     alarmed = f"alarm: {labels[first]}: 100% of the answers are the same one; the same of 1 other trial"
+    other = next(i for i in quiet if i not in (first, three))
+    alarmed += f" ({other[:6]})"
     assert verdicts(quiet | bad, labels) == (["sanity: 1 of 3 trials", alarmed], False)
     less = ALARM.model_copy(update={"number": 0.97})
     unlike = bad | {i: quiet[i].model_copy(update={"sanity": (PASSED, less)}) for i in bad if i != first}
     said = verdicts(quiet | unlike, labels).lines[1]
-    assert said.endswith(": 100% of the answers are the same one; 1 other trial with other numbers")
+    assert said.endswith(
+        f": 100% of the answers are the same one; 1 other trial with other numbers ({other[:6]})"
+    )
     worse = {three: quiet[three].model_copy(update={"sanity": (FAULT,)})}
     fault = "alone, a row's loss is 0.25 nats per label token from that among others of its batch"
     lines, faults = verdicts(quiet | bad | worse, labels)

@@ -73,6 +73,17 @@ def test_deep_takes_any_set_of_blocks(level):
     assert method.places(4) == (() if level == "none" else (Place(0, after=level),)) + deeper
 
 
+def test_deep_may_train_the_token_level_alone():
+    """Kept, these are the places of `soft`."""
+    kept = METHODS["deep"](tokens=2, blocks=(), token_level="keep")
+    assert kept.places(4) == METHODS["soft"](tokens=2).places(4)
+    cut = METHODS["deep"](tokens=2, blocks=())
+    assert cut.places(4) == (Place(0, after="cut"),)
+    check_method(cut)
+    with pytest.raises(UserError, match=r"blocks = \[\] with token_level = 'none' trains nothing"):
+        validate(METHODS["deep"], {"blocks": [], "token_level": "none"}, "study.yaml")
+
+
 def test_equal_choices_of_blocks_are_equal_methods():
     same = [
         validate(METHODS["deep"], {"blocks": blocks}, "x").canonical()

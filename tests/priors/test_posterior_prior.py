@@ -1,5 +1,6 @@
 """Copies of an earlier study's vectors, the noise around them, and every file that does not fit."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -186,6 +187,20 @@ def test_of_a_study_the_one_posterior_that_fits_is_taken(tmp_path):
     save(folder / "c.safetensors", model="another")
     save(folder / "d.safetensors", places=(Place(9),))
     assert torch.equal(prior(tmp_path).fit(TableSource()).sample(torch_generator(0), 6), vectors())
+
+
+def test_only_posteriors_of_the_trials_that_a_study_has_now_count(tmp_path):
+    """`a` is of an earlier plan, as one of other code or with other steps is."""
+    for trial in "abc":
+        save(tmp_path / "posteriors" / f"{trial}.safetensors", count=5 + (trial != "c"))
+    study = tmp_path / "study.json"
+    study.write_text(json.dumps({"spec": {"name": "tuned"}, "trials": ["b", "c"]}))
+    assert prior(tmp_path).fit(TableSource()).record() == {"earlier_trial": "b"}
+    kept = [prior(tmp_path / "posteriors" / f"{trial}.safetensors") for trial in "bc"]
+    assert prior(tmp_path).contents() == tuple(sorted(text for one in kept for text in one.contents()))
+    study.write_text(json.dumps({"spec": {"name": "tuned"}, "trials": ["d"]}))
+    with pytest.raises(UserError, match=r"its 3 posteriors are of no trial that the study has now; run"):
+        prior(tmp_path).contents()
 
 
 def test_a_study_with_a_single_posterior_says_why_it_does_not_fit(tmp_path):

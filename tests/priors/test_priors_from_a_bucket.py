@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -90,6 +91,8 @@ def test_posteriors(bucket: str, tmp_path: Path) -> None:
     study = tmp_path / "study"
     (study / "posteriors").mkdir(parents=True)
     path = test_posterior_prior.save(study / "posteriors" / "a.safetensors")
+    test_posterior_prior.save(study / "posteriors" / "earlier.safetensors")
+    (study / "study.json").write_text(json.dumps({"spec": {"name": "tuned"}, "trials": ["a"]}))
     remote = uploaded(study, f"{bucket}/results/study")
     expected = test_posterior_prior.prior(path)
     for address in (remote, f"{remote}/posteriors/a.safetensors"):

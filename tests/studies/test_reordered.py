@@ -159,15 +159,15 @@ def test_a_dry_run_counts_them_names_them_and_says_what_they_cost(tmp_path: Path
     for seeds, count, end in (
         ([0], 1, "; one seed has no spread to tell apart"),
         ([0, 1, 2, 3], 2, "; no intervals below 3 pairs and 4 seeds"),
-        ([0, 1, 2, 3], 3, " evaluated)"),
+        ([0, 1, 2, 3], 3, "; 3 pairs of a prior hardly bound the part of the order, five or more do"),
+        ([0, 1, 2, 3, 4], 5, " evaluated)"),
     ):
         other = study_file(tmp_path / "other.yaml", seeds=seeds)
         said = described(planned(other, f"evaluation.reordered={count}"), 40)
         assert next(line for line in said if "reordered among them" in line).endswith(end)
     assert any("10 trials (2 priors, 3 seeds, 4 reordered), " in line for line in described(plan, 1))
     tests = [
-        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path), all_of_it=False)
-        for p in (plan, planned(file))
+        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, planned(file))
     ]
     assert tests[0] == tests[1]
     assert not any("reordered" in line for line in described(planned(file), 40))

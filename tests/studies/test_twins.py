@@ -85,8 +85,7 @@ def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path)
     assert any(understated in line for line in describe(half, half.trials))
     single = planned(file)
     seeds, alone = (
-        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path), all_of_it=False)
-        for p in (plan, single)
+        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, single)
     )
     assert seeds == alone
     assert seeds[0].startswith("2 seeds: 8 sign-flip tests of 3 claims can give p = 0.5 at best")

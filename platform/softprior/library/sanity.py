@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from softprior.inputs.labels import counted
+from softprior.inputs.labels import counted, short_ids
 from softprior.results.records import Record
 from softprior.results.sanity import Check
 
@@ -20,6 +20,9 @@ KEPT = 0.5
 
 Below it most of what reading was worth is gone; docs/results.md says why not nearer to 1.
 """
+
+SHOWN = 5
+"""Most other trials that are named beside the first that did not pass a check."""
 
 COLUMNS = ("trial", "label", "check", "number", "verdict", "words")
 
@@ -94,15 +97,18 @@ def verdicts(records: Mapping[str, Record], labels: Mapping[str, str]) -> Verdic
 
 
 def _named(verdict: str, those: Sequence[tuple[str, Check]], labels: Mapping[str, str]) -> str:
-    """One check that some trials did not pass: the first of them with the reason, and how many more."""
+    """One check that some trials did not pass: the first of them with the reason, and the others by id."""
     first, check = those[0]
     line = f"{verdict}: {labels[first]}: {check.words}"
     if len(those) == 1:
         return line
+    ids = short_ids(list(labels))
+    shown = ", ".join(ids[trial] for trial, _ in those[1 : SHOWN + 1])
+    rest = "" if len(those) <= SHOWN + 1 else ", ...; Results.sanity has all"
     others = counted(len(those) - 1, "other trial")
     if all(own.words == check.words for _, own in those):
-        return f"{line}; the same of {others}"
-    return f"{line}; {others} with other numbers"
+        return f"{line}; the same of {others} ({shown}{rest})"
+    return f"{line}; {others} with other numbers ({shown}{rest})"
 
 
 def _beside(record: Record, alone: Record | None) -> Iterator[Check]:

@@ -122,12 +122,15 @@ class PlacedMethod(TrainedMethod):
         return replace(place, placement=self.placement)
 
 
-ChosenBlocks = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    Field(min_length=1),
-    AfterValidator(lambda blocks: tuple(sorted(set(blocks)))),
-]
-"""Blocks by number, in order and each once, so that equal choices are equal trials."""
+def in_order(blocks: tuple[int, ...]) -> tuple[int, ...]:
+    """Blocks in order, each once, so that equal choices are equal trials."""
+    return tuple(sorted(set(blocks)))
+
+
+BlockNumber = Annotated[int, Field(ge=0)]
+
+ChosenBlocks = Annotated[tuple[BlockNumber, ...], Field(min_length=1), AfterValidator(in_order)]
+"""One block or more, see `in_order`."""
 
 
 def chosen_blocks(method: str, chosen: tuple[int, ...], blocks: int, stack: Stack) -> tuple[int, ...]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from softprior.errors import UserError
-from softprior.methods.base import ChosenBlocks, PlacedMethod, chosen_blocks
+from softprior.methods.base import BlockNumber, PlacedMethod, chosen_blocks, in_order
 from softprior.prompt import Place, Stack
 
 LAST = 3
 """The paper's number."""
+
+OtherBlocks = Annotated[tuple[BlockNumber, ...], AfterValidator(in_order)]
+"""As `ChosenBlocks`, or none."""
 
 
 class Deep(PlacedMethod):
@@ -24,19 +27,21 @@ class Deep(PlacedMethod):
 
     Attributes:
         last: how many of the last blocks have vectors of their own.
-        blocks: these blocks in place of the last ones.
+        blocks: these blocks in place of the last ones; `[]` trains the token level alone.
         token_level: `cut` removes the token-level vectors after block 0 as in the paper; `keep` lets
             them travel through every block as in `soft`; `none` has no vectors there.
     """
 
     last: Annotated[int, Field(ge=1)] = LAST
-    blocks: ChosenBlocks | None = None
+    blocks: OtherBlocks | None = None
     token_level: Literal["cut", "keep", "none"] = "cut"
 
     @model_validator(mode="after")
     def _either(self) -> Deep:
         if self.blocks is not None and self.last != LAST:
             raise ValueError("blocks replaces the last blocks, so last has no effect; leave it out")
+        if self.blocks == () and self.token_level == "none":
+            raise ValueError("blocks = [] with token_level = 'none' trains nothing; change one of them")
         return self
 
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:

@@ -14,17 +14,21 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from softprior.assets.named import Named, here
+from softprior.assets.named import Named, here, here_with
 from softprior.errors import UserError
-from softprior.inputs.labels import counted
+from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import REPEATS
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
 from softprior.results.posteriors import SUFFIX, Posterior, load_posterior
+from softprior.results.records import read_study
 from softprior.results.storage import RemotePath
 
 FILES = f"*{SUFFIX}"
 """Path of the posteriors in a study's folder."""
+
+STUDY = "study.json"
+"""Names the trials that the study has now."""
 
 KEPT = 4096
 """Files whose shapes are kept in memory, some hundred bytes each: more than a study's folder has."""
@@ -37,7 +41,8 @@ class PosteriorPrior(Prior):
 
     Attributes:
         file: `results/STUDY/posteriors/TRIAL.safetensors`; or `results/STUDY`, whose one posterior with
-            vectors for this trial's places is taken, repeated trials left out. Both may be in a bucket.
+            vectors for this trial's places is taken, repeated trials left out, and those that the study no
+            longer has. Both may be in a bucket.
         spread: standard deviation of the noise on every coordinate, as a multiple of the vectors' root
             mean square; 0 copies them exactly.
     """
@@ -75,7 +80,7 @@ class PosteriorPrior(Prior):
     def _candidates(self) -> tuple[Path, ...]:
         if isinstance(self.file, RemotePath):
             single = self.file.name.endswith(SUFFIX)
-            file = here(self.file) if single else here(self.file / "posteriors").parent
+            file = here(self.file) if single else here_with(self.file / "posteriors", STUDY).parent
         else:
             file = here(self.file)
         if not file.exists():
@@ -85,7 +90,16 @@ class PosteriorPrior(Prior):
             )
         if not file.is_dir():
             return (file,)
-        files = tuple(path for path in sorted((file / "posteriors").glob(FILES)) if not _is_repeat(path))
+        found = sorted((file / "posteriors").glob(FILES))
+        trials = _trials(file)
+        current = [path for path in found if trials is None or path.stem in trials]
+        if found and not current:
+            they = f"{counted(len(found), 'posterior')} {by_number(len(found), 'is', 'are')}"
+            raise UserError(
+                f"posterior.file = {self.file}: its {they} of no trial that the study has now; run the study "
+                "again, or give the file of one trial"
+            )
+        files = tuple(path for path in current if not _is_repeat(path))
         if not files:
             raise UserError(
                 f"posterior.file = {self.file}: the study has left no posteriors; {_first(file)}, or give "
@@ -116,6 +130,20 @@ class PosteriorPrior(Prior):
             f"{counted(source.tokens, 'vector')} of this model at the places of this trial "
             f"({source.place.name}, ...), but exactly one is needed; give the file of one trial"
         )
+
+
+def _trials(folder: Path) -> frozenset[str] | None:
+    """The trials that a study has now; None if its folder does not say.
+
+    Trials of earlier plans and of code that has been corrected since leave their files in the folder too.
+    """
+    path = folder / STUDY
+    return _planned(path, path.stat().st_mtime_ns) if path.exists() else None
+
+
+@lru_cache(maxsize=16)
+def _planned(path: Path, changed: int) -> frozenset[str]:  # noqa: ARG001  read once, as `_read`
+    return frozenset(read_study(path)["trials"])
 
 
 def _first(file: Path) -> str:
