@@ -16,7 +16,6 @@ from analysis.figures.connectivity import connected_of, draw_connected
 from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
-from analysis.figures.style import caption_of
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Cell, Run, Study
@@ -28,6 +27,7 @@ from softprior.results.posteriors import Posterior, load_posterior
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.tracking.studies import add_numbers
+from tests.analysis.figures.saved import caption_of
 from tests.builders import SUMS, Finished, run, tiny
 from tests.databases import empty_database
 

@@ -12,7 +12,7 @@ from analysis.figures.connectivity import Path, draw_connectivity
 from analysis.figures.equivalence import LOOKS, Difference, Equivalence, draw_equivalence, equivalence_of
 from analysis.figures.forgetting import Forgetting, Forgot, draw_forgetting, forgetting_of, pareto
 from analysis.figures.profile import Profile, draw_profile, profile_of
-from analysis.figures.style import COLUMN, PAGE, caption_of
+from analysis.figures.style import COLUMN, PAGE
 from analysis.figures.transfer import Transfer, draw_transfer, transfer_of
 from analysis.findings import quality
 from analysis.findings.judging import judge
@@ -26,6 +26,7 @@ from analysis.spread import HALF_PRECISION, NO_TWINS, TOGETHER
 from softprior.inputs.entries import Entry
 from softprior.results.records import Record, Score, TaskScore
 from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.analysis.figures.saved import caption_of
 
 WIDTHS = pytest.mark.parametrize("width", [COLUMN, PAGE])
 
