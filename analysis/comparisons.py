@@ -93,8 +93,8 @@ def compare(study: Study, axis: str) -> list[Row]:
     if not cells:
         only = next(iter(study.runs)).axes[axis]
         raise UserError(
-            f"the finished trials have one {axis} ({only}) wherever all else is equal; compare along another "
-            "axis"
+            f"where all else is equal, the finished trials have only one {axis} ({only}); compare along "
+            "another axis"
         )
     drafts = [(cell, name) for cell in cells for name in list(cell.sides)[1:]]
     tested = [cell.differences(name, next(iter(cell.sides)), loss) for cell, name in drafts]
@@ -170,7 +170,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
         f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}",
     ]
     if any(row.detectable is not None for row in rows):
-        lines.append(f"could have seen: with {POWER:.0%} power, at the level of Holm's first test")
+        lines.append(f"detectable: with {POWER:.0%} power, at the level of Holm's first test")
     if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
         lines.append(
             "add: seeds to add until a difference of this size and spread is found with "

@@ -113,13 +113,13 @@ def _complete(record: Record) -> _Trial:
             "accuracy; choose a task with answers, and evaluation.generate above 0"
         )
     if cost is None:
-        raise UserError(f"the trial {record.id} is from before costs were measured; run it again")
+        raise UserError(f"the trial {record.id} predates the measurement of costs; run it again")
     if spec.training is None or spec.rate is None:
         raise UserError(f"the trial {record.id} trains no prompt; choose a trial of another method")
     if spec.rate.relative:
         raise UserError(
-            f"the trial {record.id} has a rate relative to its sample, which PEFT's comparison has no field "
-            "for; choose one with an absolute rate"
+            f"the trial {record.id} has a rate relative to its sample, for which PEFT's comparison has no "
+            "field; choose one with an absolute rate"
         )
     stretch = max(1, spec.training.steps // spec.training.curve)
     return _Trial(record, test, cost, spec.training, spec.rate, stretch)

@@ -320,9 +320,9 @@ def test_a_finding_says_the_smallest_effect_that_it_could_have_seen() -> None:
     rate = found("rate", numbers={"slope": own})
     assert rate.primary is not None
     assert rate.primary.detectable == pytest.approx(by_hand(0.05), rel=0.03)
-    assert "; the smallest effect it could have seen is 1.09" in rate.sentence
+    assert "; the smallest effect it could have detected is 1.09" in rate.sentence
     memory = found("memory", numbers={"ratio": own})
-    assert "; the smallest distance from 0.5 it could have seen is 1.09" in memory.sentence
+    assert "; the smallest distance from 0.5 it could have detected is 1.09" in memory.sentence
     equal = found("quality", numbers={"b - a": own}, margin=0.2)
     assert equal.primary is not None
     seen = equal.primary.detectable
@@ -340,7 +340,7 @@ def test_a_finding_says_the_smallest_effect_that_it_could_have_seen() -> None:
     assert speed.primary is not None
     assert speed.primary.detectable is None, "the test is of other numbers"
     few = found("rate", numbers={"slope": own[:4]})
-    assert "could have seen" not in few.sentence, "four seeds give no p below 0.125"
+    assert "could have detected" not in few.sentence, "four seeds give no p below 0.125"
 
 
 def test_a_number_comes_from_the_trials_that_it_names() -> None:
@@ -387,7 +387,7 @@ def test_nothing_is_undecided_without_saying_what_would_settle_it() -> None:
                 undecided += 1
                 assert found.settle, found.sentence
                 if found.primary is not None:
-                    assert row(found)[COLUMNS.index("settles it")].text.strip()
+                    assert row(found)[COLUMNS.index("would settle it")].text.strip()
     assert undecided > 10
     far = np.array([0.01] * 7 + [10.0])  # all signs agree, and Student's interval has zero in it
     one = case(BY_NAME["rate"], Evidence(where="here", numbers={"slope": far}))

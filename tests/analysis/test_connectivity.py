@@ -246,7 +246,7 @@ def test_the_command_says_what_it_cannot_do(
     """And it sends barriers to the study's run in MLflow."""
     with pytest.raises(UserError, match="would differ; run this where the study ran"):
         measure(reading, tiny()._replace(fingerprint="0"), lambda _: None)
-    with pytest.raises(UserError, match="--points 2: a line needs both ends and a prompt between"):
+    with pytest.raises(UserError, match="--points 2: a line needs both ends and a point between"):
         require_sizes(1, 2)
     assert connectivity.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -45,7 +45,7 @@ def test_a_study_of_nine_seeds_is_compared_within_80_columns(
     assert " 9 " in line
     told = " ".join(text.split())
     seen = power.detectable(own.std(ddof=1), 9)
-    assert f"smallest difference that it could have seen: fitted {seen:.3f}" in told
+    assert f"smallest detectable difference: fitted {seen:.3f}" in told
     assert "interquartile mean of scores" in told
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(
         ([str(folder.root), "piror"], "there is no axis 'piror' to compare; did you mean 'prior'?"),
         (
             [str(folder.root), "method"],
-            "the finished trials have one method (soft) wherever all else is equal",
+            "where all else is equal, the finished trials have only one method (soft)",
         ),
         ([str(folder.root), str(other.root), "prior"], "the studies are of different models"),
         ([str(bare.root), "prior"], "no trial with a trained prompt has finished in"),
@@ -212,7 +212,7 @@ def test_a_study_of_which_only_the_table_is_left_is_said_to_be_that(
     for run, given in ((command.main, [str(folder), "prior"]), (report.main, [str(folder)])):
         assert run(given) == 2
         said = capsys.readouterr().err
-        assert "has a table of trials and no records, which everything else is made from" in said
+        assert "has a table of trials but no records, from which all else is computed" in said
         assert said.count("\n") == 1
     assert (folder / "verdicts.md").read_text(encoding="utf-8") == before
     assert not (folder / "report.html").exists()
