@@ -247,7 +247,7 @@ def _loading(record: Record, base: str | None, revision: str | None) -> Iterator
     yield 'model = PeftModel.from_pretrained(model, "THIS FOLDER OR REPOSITORY")'
     yield "```"
     yield ""
-    yield f"In another dtype than {spec.dtype} the same prompt gives other numbers."
+    yield f"In a dtype other than {spec.dtype}, the same prompt gives different numbers."
     yield ""
 
 

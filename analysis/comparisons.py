@@ -174,7 +174,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
     if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
         lines.append(
             "add: seeds to add until a difference of this size and spread is found with "
-            f"{POWER:.0%} power; a finding of equality asks for others, to show that there is none"
+            f"{POWER:.0%} power; a finding of equality asks for another number, to show that there is none"
         )
     tested = [row for row in rows if row.seeds > 1]
     corrected = holm(np.array([row.least_p for row in tested]))
@@ -185,10 +185,10 @@ def caption(rows: Sequence[Row]) -> list[str]:
     for seeds, p in sorted(best.items()):
         if p > LEVEL:
             needed = _needed(tested, seeds)
-            fewest = f"{needed} are the fewest" if needed else f"more than {MOST} seeds are needed"
+            fewest = f"at least {needed}" if needed else f"more than {MOST}"
             lines.append(
                 f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm over "
-                f"this table: {fewest} for {LEVEL}"
+                f"this table: {fewest} seeds are needed for {LEVEL}"
             )
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")
@@ -197,7 +197,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
         lines.append("two seeds have no interval; add seeds")
     if any(why and why != TWO_SEEDS for why in missing):
         lines.append(
-            "seeds with equal differences have no interval: they do not say how far others are; add seeds"
+            "seeds with equal differences have no interval, as they do not show how far others are; add seeds"
         )
     return lines
 

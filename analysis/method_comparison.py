@@ -27,7 +27,7 @@ _PACKAGES = ("transformers", "peft", "datasets", "bitsandbytes", "torch")
 _NOTE = (
     "accelerator memory is the peak of allocated tensors in all three fields, and 0 without a GPU; PEFT's is "
     "reserved memory, so do not compare them; total_time leaves out the losses of the untrained sample, and "
-    "waiting for them, but has these losses in records from before they were timed on their own"
+    "waiting for them, but includes them in records made before they were timed separately"
 )
 
 

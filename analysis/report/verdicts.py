@@ -47,10 +47,10 @@ OPENED = ("other numbers", "detectable", "90% interval", "twin noise")
 """What a row of the page shows once it is opened."""
 
 MEANINGS = {
-    "planned": "Planned are the claims in the study's list when it started; all others are exploratory, and "
+    "planned": "Planned claims were in the study's list when it started; all others are exploratory, and "
     "so is what rests on seeds, priors or steps that were added after the first results.",
     "number": "A number is a difference or ratio as the claim defines it (docs/findings.md), the mean over "
-    "seeds: the one that decides, or where several leave the verdict open, the one that comes nearest to it.",
+    "seeds: the one that decides, or, if several leave the verdict open, the one closest to deciding it.",
     "claimed": "Claimed: where the claim says the number lies; 'within' gives the margin of equality.",
     "p (Holm)": "p-values are of that number: raw, then corrected over all tests of the study's list, or of "
     "all exploratory claims (Holm).",

@@ -166,6 +166,6 @@ def _fewest(flips: int) -> str:
     """
     enough = (n for n in range(1, EXACT + 2) if flips * least_p(n) <= LEVEL)
     found = next(enough, None)
-    return (
-        "no number of seeds is enough for 0.05" if found is None else f"{found} seeds are the fewest for 0.05"
-    )
+    if found is None:
+        return "no number of seeds is enough for 0.05"
+    return f"at least {found} seeds are needed for 0.05"

@@ -123,7 +123,7 @@ def test_trials_that_do_not_count_label_tokens_are_not_timed_with_those_that_do(
     mixed = [replace(first, record=first.record.model_copy(update={"steps": old})), *others]
     (found,) = judge(replace(study, runs=mixed), (BY_NAME["speed"],))
     assert found.verdict == "undecided"
-    assert found.reason == "some trials are from before label tokens were counted"
+    assert found.reason == "some trials predate the counting of label tokens"
 
 
 def test_equal_distances_have_no_slope_at_all() -> None:

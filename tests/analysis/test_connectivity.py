@@ -168,7 +168,7 @@ def test_the_report_says_which_lines_are_left_out(
         assert all(figures[f"connectivity-{i}"]() for i in (1, 2))
     first_said, then_said = (str(one.message) for one in told)
     assert first_said == "connectivity: of a cell, the reason"
-    assert then_said.startswith("connectivity shows 1 line; of arithmetic")
+    assert then_said.startswith("connectivity of arithmetic")
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_is_measured(

@@ -66,7 +66,9 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     assert "prior against" in text
     assert "like the vocabulary" in " ".join(text.split())
     assert "interquartile mean of scores" in " ".join(text.split())
-    best = "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: 6 are the fewest for 0.05"
+    best = (
+        "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: at least 6 seeds are needed for 0.05"
+    )
     assert best in " ".join(text.split())
     print_comparisons(screen(80), [r for r in labelled if r.spec.seed != 2], Path("my results"))
     (line,) = capsys.readouterr().out.splitlines()
@@ -193,7 +195,8 @@ def test_holm_takes_rows_with_unlike_numbers_of_seeds_together() -> None:
     assert [row.adjusted for row in rows] == [2 * 2 / 2**9, 2 / 2**5]
     (line,) = [line for line in caption(rows) if "at best" in line]
     assert line == (
-        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table: 6 are the fewest for 0.05"
+        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table: "
+        "at least 6 seeds are needed for 0.05"
     )
 
 

@@ -257,7 +257,7 @@ def test_the_line_is_holms_best(tmp_path: Path) -> None:
     best = 9 * 2 / 2**7
     assert lines(plan, tmp_path) == [
         f"7 seeds: 9 sign-flip tests of 4 claims can give p = 0.016 at best, {best:.2g} after Holm's "
-        "correction (9 seeds are the fewest for 0.05); 1 test of equality can give any p",
+        "correction (at least 9 seeds are needed for 0.05); 1 test of equality can give any p",
     ]
     enough = planned(tmp_path, seeds=list(range(9)), training={"steps": 8, "batch": 8, "curve": 4})
     assert len(lines(enough, tmp_path)) == 1
@@ -278,13 +278,13 @@ def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int) -> Non
             2,
             1,
             "2 seeds: 3 sign-flip tests of 1 claim can give p = 0.5 at best, 1 after Holm's correction "
-            "(7 seeds are the fewest for 0.05)",
+            "(at least 7 seeds are needed for 0.05)",
         ),
         (
             3,
             5,
             "3 seeds: 24 sign-flip tests of 4 claims can give p = 0.25 at best, 1 after Holm's correction "
-            "(10 seeds are the fewest for 0.05); 1 test of equality can give any p",
+            "(at least 10 seeds are needed for 0.05); 1 test of equality can give any p",
         ),
         (
             9,
@@ -315,7 +315,10 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         "claims": {"quality": quality.rule, "speed": "another"},
     }
     folder.study.write_text(json.dumps(header))
-    assert "5 seeds: 1 sign-flip test of 1 claim can give p = 0.062 at best (6 seeds" in said(plan, folder)[0]
+    assert (
+        "5 seeds: 1 sign-flip test of 1 claim can give p = 0.062 at best (at least 6 seeds"
+        in said(plan, folder)[0]
+    )
     for path in folder.records.iterdir():
         path.unlink()
     assert said(plan, folder) == lines(plan, tmp_path / "new") != []

@@ -240,8 +240,8 @@ def test_reordered_trials_split_seeds_into_draw_and_order() -> None:
         assert sentence in captions[0]
     alone = components_of(replace(known, twins={}), cell)
     assert NO_TWINS in caption_of(draw_components(alone))
-    assert "not told apart" not in captions[0]
-    assert "Within seeds, prior draw and data order are not told apart." in captions[1]
+    assert "cannot be told apart" not in captions[0]
+    assert "Within seeds, prior draw and data order cannot be told apart." in captions[1]
     lost = {i: rows[i] for i in rows if not i.startswith("again ")}
     assert components_of(replace(known, examples=lost), cell)[0].parts == whole.parts, "without their rows"
 
