@@ -165,10 +165,10 @@ def caption(rows: Sequence[Row]) -> list[str]:
     """What the table's numbers mean, and what they cannot show."""
     tests = sum(row.seeds > 1 for row in rows)
     over = ", 95% over seeds" if any(row.has_ends for row in rows) else ""
-    lines = [
-        f"difference of test losses in nats (negative: better than the reference){over};",
-        f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}",
-    ]
+    end = ";" if tests else ""
+    lines = [f"difference of test losses in nats (negative: better than the reference){over}{end}"]
+    if tests:
+        lines.append(f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}")
     if any(row.detectable is not None for row in rows):
         lines.append(f"detectable: with {POWER:.0%} power, at the level of Holm's first test")
     if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
