@@ -63,8 +63,8 @@ def exportable(results: Results, trial: str) -> Record:
     record = results.records[full_id(trial, list(results.records))]
     if not has_posterior(record):
         raise UserError(
-            f"the trial {trial} ({record.spec.method.name}, {record.status}) has left no prompt; choose a "
-            "finished trial with a trained one"
+            f"the trial {trial} ({record.spec.method.name}, {record.status}) has no prompt; choose a "
+            "finished trial that trained one"
         )
     return record
 
@@ -247,7 +247,7 @@ def _loading(record: Record, base: str | None, revision: str | None) -> Iterator
     yield 'model = PeftModel.from_pretrained(model, "THIS FOLDER OR REPOSITORY")'
     yield "```"
     yield ""
-    yield f"In another dtype than {spec.dtype} the same prompt gives other numbers."
+    yield f"In a dtype other than {spec.dtype}, the same prompt gives different numbers."
     yield ""
 
 

@@ -63,7 +63,7 @@ def _block(rows: Sequence[Row], axis: str, rates: bool) -> Table:
 def _seen(rows: Sequence[Row]) -> list[RenderableType]:
     """The smallest difference that each row could have shown; in the table there is no room for it."""
     known = [f"{row.value} {row.detectable:.3f}" for row in rows if row.detectable is not None]
-    return [Text(f"smallest difference that it could have seen: {', '.join(known)}")] if known else []
+    return [Text(f"smallest detectable difference: {', '.join(known)}")] if known else []
 
 
 def _rate(row: Row, side: int, of_all: bool = False) -> str:

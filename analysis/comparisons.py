@@ -93,8 +93,8 @@ def compare(study: Study, axis: str) -> list[Row]:
     if not cells:
         only = next(iter(study.runs)).axes[axis]
         raise UserError(
-            f"the finished trials have one {axis} ({only}) wherever all else is equal; compare along another "
-            "axis"
+            f"where all else is equal, the finished trials have only one {axis} ({only}); compare along "
+            "another axis"
         )
     drafts = [(cell, name) for cell in cells for name in list(cell.sides)[1:]]
     tested = [cell.differences(name, next(iter(cell.sides)), loss) for cell, name in drafts]
@@ -165,17 +165,17 @@ def caption(rows: Sequence[Row]) -> list[str]:
     """What the table's numbers mean, and what they cannot show."""
     tests = sum(row.seeds > 1 for row in rows)
     over = ", 95% over seeds" if any(row.has_ends for row in rows) else ""
-    lines = [
-        f"difference of test losses in nats (negative: better than the reference){over};",
-        f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}",
-    ]
+    end = ";" if tests else ""
+    lines = [f"difference of test losses in nats (negative: better than the reference){over}{end}"]
+    if tests:
+        lines.append(f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}")
     if any(row.detectable is not None for row in rows):
-        lines.append(f"could have seen: with {POWER:.0%} power, at the level of Holm's first test")
+        lines.append(f"detectable: with {POWER:.0%} power, at the level of Holm's first test")
     if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
         lines.append(
             "add: seeds to add until a difference of this size and spread is found with "
             f"{POWER:.0%} power; findings, which are corrected over all tests of the study's claims, ask for "
-            "more, and one of equality for those that show that there is none"
+            "more, and a finding of equality asks for the seeds that show equality"
         )
     tested = [row for row in rows if row.seeds > 1]
     corrected = holm(np.array([row.least_p for row in tested]))
@@ -186,10 +186,10 @@ def caption(rows: Sequence[Row]) -> list[str]:
     for seeds, p in sorted(best.items()):
         if p > LEVEL:
             needed = _needed(tested, seeds)
-            fewest = f"{needed} are the fewest" if needed else f"more than {MOST} seeds are needed"
+            fewest = f"at least {needed}" if needed else f"more than {MOST}"
             lines.append(
                 f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm over "
-                f"this table: {fewest} for {LEVEL}"
+                f"this table: {fewest} seeds are needed for {LEVEL}"
             )
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")
@@ -198,7 +198,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
         lines.append("two seeds have no interval; add seeds")
     if any(why and why != TWO_SEEDS for why in missing):
         lines.append(
-            "seeds with equal differences have no interval: they do not say how far others are; add seeds"
+            "seeds with equal differences have no interval, as they do not show how far others are; add seeds"
         )
     return lines
 

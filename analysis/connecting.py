@@ -65,9 +65,9 @@ def require_sizes(seeds: int, points: int) -> None:
         UserError: there are too few.
     """
     if seeds < 1:
-        raise UserError(f"--seeds {seeds}: a line needs a seed; give 1 or more")
+        raise UserError(f"--seeds {seeds}: a line needs at least one seed; give 1 or more")
     if points < 3:
-        raise UserError(f"--points {points}: a line needs both ends and a prompt between; give 3 or more")
+        raise UserError(f"--points {points}: a line needs both ends and a point between them; give 3 or more")
 
 
 def measure(
@@ -101,7 +101,7 @@ def measure(
     total, found = sum(len(pairs) for _, pairs in wanted), list[Line]()
     if not total and not left_out:
         raise UserError(
-            f"in {reading.name} no two posteriors have one task and method; add a prior or a seed"
+            f"no two posteriors of {reading.name} share a task and a method; add a prior or a seed"
         )
     done = 0
     for cell, pairs in wanted:

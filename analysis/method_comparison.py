@@ -27,7 +27,7 @@ _PACKAGES = ("transformers", "peft", "datasets", "bitsandbytes", "torch")
 _NOTE = (
     "accelerator memory is the peak of allocated tensors in all three fields, and 0 without a GPU; PEFT's is "
     "reserved memory, so do not compare them; total_time leaves out the losses of the untrained sample, and "
-    "waiting for them, but has these losses in records from before they were timed on their own"
+    "waiting for them, but includes them in records made before they were timed separately"
 )
 
 
@@ -113,13 +113,13 @@ def _complete(record: Record) -> _Trial:
             "accuracy; choose a task with answers, and evaluation.generate above 0"
         )
     if cost is None:
-        raise UserError(f"the trial {record.id} is from before costs were measured; run it again")
+        raise UserError(f"the trial {record.id} predates the measurement of costs; run it again")
     if spec.training is None or spec.rate is None:
         raise UserError(f"the trial {record.id} trains no prompt; choose a trial of another method")
     if spec.rate.relative:
         raise UserError(
-            f"the trial {record.id} has a rate relative to its sample, which PEFT's comparison has no field "
-            "for; choose one with an absolute rate"
+            f"the trial {record.id} has a rate relative to its sample, for which PEFT's comparison has no "
+            "field; choose one with an absolute rate"
         )
     stretch = max(1, spec.training.steps // spec.training.curve)
     return _Trial(record, test, cost, spec.training, spec.rate, stretch)

@@ -15,7 +15,7 @@ from softprior.inputs.labels import counted
 ALL = "all priors"
 """Stands for the means over the priors of a cell."""
 
-NOT_TOLD_APART = "prior draw and data order are not told apart"
+NOT_TOLD_APART = "prior draw and data order cannot be told apart"
 """What a study without reordered trials is told."""
 
 HALF_PRECISION = (
@@ -24,13 +24,13 @@ HALF_PRECISION = (
 )
 """As the move of twins is smaller than the resolution there."""
 
-TOGETHER = "What an order does to certain draws alone counts as the data order."
+TOGETHER = "An effect that an order has only on certain draws counts as the data order."
 
 NO_TWINS = "Without twins rounding counts as the data order."
 
 BELOW = (
-    "* the estimate of the variance is below 0, which a part near 0 gives by chance; shown as 0, and no "
-    "other part is changed for it"
+    "* the estimate of the variance is below 0, as that of a part near 0 can be by chance; it is shown as 0, "
+    "and no other part is changed to compensate"
 )
 """As in the figure, see `analysis.inference.components.shares_of`."""
 

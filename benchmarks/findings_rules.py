@@ -17,7 +17,7 @@ from scipy import stats
 from analysis.findings.evidence import Evidence
 from analysis.findings.nulls import MARGIN, NULLS, SEEDS, errors, verdict
 from analysis.inference import power
-from analysis.inference.intervals import RESAMPLES, ends_over_seeds, over_groups, over_seeds_and_groups
+from analysis.inference.intervals import ends_over_seeds, over_seeds_and_groups
 from analysis.inference.jackknife import jackknife, of_probability, student
 from analysis.inference.values import LEVEL, PerExample
 from analysis.overall import improved, scored
@@ -47,8 +47,6 @@ def covered(studies: int) -> Iterator[str]:
             yield f"| {name} over {seeds} seeds of two tasks | {_share(round(studies * share), studies)} |"
     count = round(studies * crossed(studies))
     yield f"| over 9 seeds and 15 groups of two examples | {_share(count, studies)} |"
-    count = round(studies * clustered(studies))
-    yield f"| of one seed over 60 groups of two examples | {_share(count, studies)} |"
 
 
 def found(studies: int) -> Iterator[str]:
@@ -126,17 +124,6 @@ def crossed(studies: int) -> float:
         values = generator.normal(0, 0.5, (SEEDS, 1)) + np.repeat(generator.normal(0, 1, (1, 15)), 2, axis=1)
         values = values + generator.normal(0, 1, (SEEDS, 30))
         found = over_seeds_and_groups(PerExample(values, np.ones(30), groups, tuple(range(SEEDS))))
-        inside.append(found.low <= 0 <= found.high)
-    return float(np.mean(inside))
-
-
-def clustered(studies: int, resamples: int = RESAMPLES) -> float:
-    """Share that contains the mean, of one seed over 60 groups of two examples."""
-    generator = numpy_generator(3, "coverage over groups")
-    groups, inside = [f"g{i // 2}" for i in range(120)], []
-    for _ in range(studies):
-        values = np.repeat(generator.normal(0, 1, 60), 2)[None] + generator.normal(0, 1, (1, 120))
-        found = over_groups(PerExample(values, np.ones(120), groups, (0,)), resamples=resamples)
         inside.append(found.low <= 0 <= found.high)
     return float(np.mean(inside))
 

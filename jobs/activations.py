@@ -89,7 +89,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
                 pass  # it answers, and has room for a worker
         elif not trials_at_once(spec.resources):
             console.print(
-                "  this machine has less than one worker takes; lower resources.cpus or resources.gpus"
+                "  this machine has less than one worker needs; lower resources.cpus or resources.gpus"
             )
         return FINISHED
     folder = RunFolder(results / spec.name)

@@ -92,7 +92,7 @@ def _track(reading: Reading, barriers: Mapping[str, float]) -> None:
     # MLflow takes a password that study.json does not have from the environment.
     problem = add_numbers(without_mask(uri), reading.folder.root.name, barriers)
     if problem:
-        print(f"note: MLflow at {hidden(uri)} did not get the barriers: {problem}")
+        print(f"note: could not send the barriers to MLflow at {hidden(uri)}: {problem}")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def _add_serving(command: Command) -> None:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, but is '{text}'")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
     return int(text)
 
 
@@ -220,7 +220,7 @@ def _row(options: argparse.Namespace) -> int:
     from softprior.results.files import write_json
 
     if options.file.exists():
-        raise UserError(f"{options.file} exists, and nothing is overwritten; choose another file")
+        raise UserError(f"{options.file} already exists and would be overwritten; choose another file")
     results = Results(options.results)
     row = comparison_row(results, exportable(results, options.trial), options.base)
     with writing(options.file):

@@ -50,7 +50,7 @@ def _report(options: argparse.Namespace) -> int:
         use_code(path)
     target = None if options.output is None else home_path(options.output).resolve()
     if target is not None and target.suffix != ".html":
-        raise UserError(f"--output {options.output} must end with .html, as the report is a page")
+        raise UserError(f"--output {options.output} must end with .html, because the report is an HTML page")
     try:
         written = write_report(options.folder, target)
     except OSError as error:

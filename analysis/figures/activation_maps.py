@@ -117,8 +117,8 @@ def activation_maps(
                     yield name, figure
     if cells and not found:
         raise UserError(
-            f"{store} has no site at which prompts of {reading.name} stand; run the activation job with the "
-            "sites resid.L of the blocks L where they do"
+            f"{store} has no site at which prompts of {reading.name} stand; add resid.L for each of their "
+            "blocks L to sites, and run the activation job again"
         )
 
 

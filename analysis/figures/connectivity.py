@@ -18,8 +18,8 @@ from softprior.errors import UserError
 from softprior.inputs.labels import counted
 
 OUTDATED = (
-    "posteriors are not those that connectivity.json was measured on (gone, trained again, or at a rate that "
-    "is not chosen any longer); run python -m jobs.connectivity again"
+    "posteriors are not those that connectivity.json was measured on (deleted, trained again, or at a rate "
+    "that is no longer chosen); run python -m jobs.connectivity again"
 )
 
 
@@ -84,7 +84,7 @@ def connected_of(found: Connectivity, study: Study, cell: Cell) -> Connected | N
         return None
     lines = [line for line, ends in own if ends <= here.keys() and stands(line, study)]
     if not lines:
-        raise UserError(f"of {cell.where}, {OUTDATED}")
+        raise UserError(f"{cell.where}: {OUTDATED}")
     paths = tuple(
         Path(
             name=line.name,

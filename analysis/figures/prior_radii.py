@@ -76,7 +76,7 @@ class Far(NamedTuple):
         radii: Mahalanobis radius from the vocabulary's mean: 5%, median, 95%.
         quantiles: the same three as shares of real tokens that lie no farther out.
         norm: median Euclidean norm.
-        nearest: median Euclidean distance to the nearest token, over the same from token to token.
+        token_distance: median Euclidean distance to the nearest token, over the same from token to token.
         facts: what the fit recorded; a reason, where the prior refuses.
     """
 
@@ -84,7 +84,7 @@ class Far(NamedTuple):
     radii: tuple[float, ...]
     quantiles: tuple[float, ...]
     norm: float
-    nearest: float
+    token_distance: float
     facts: dict[str, object]
 
 
@@ -167,7 +167,7 @@ def markdown(rows: list[Far]) -> str:
         (low, middle, high), (few, half, most) = row.radii, row.quantiles
         radius = f"{middle:.1f} ({low:.1f} to {high:.1f})"
         share = f"{half:.2f} ({few:.2f} to {most:.2f})"
-        lines.append(f"| {row.name} | {radius} | {share} | {row.norm:.2f} | {row.nearest:.2f} |")
+        lines.append(f"| {row.name} | {radius} | {share} | {row.norm:.2f} | {row.token_distance:.2f} |")
     return "\n".join(lines)
 
 

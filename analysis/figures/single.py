@@ -68,7 +68,7 @@ def of_each(reading: Reading, cells: Sequence[Cell], looks: Looks) -> dict[str, 
         known = None if measured is None else connected_of(measured, study, cell)
         if known is not None and known.stale:
             shown = counted(len(known.paths), "line")
-            left_out(f"connectivity shows {shown}; of {cell.where}, other {OUTDATED}")
+            left_out(f"connectivity of {cell.where} shows {shown}; other {OUTDATED}")
         return None if known is None else draw_connected(known, looks=looks)
 
     for name, draw in (

@@ -133,12 +133,6 @@ def _add_keys(figure: Figure, keys: Sequence[Artist], columns: int, bottom: floa
     ).set_in_layout(False)
 
 
-def caption_of(figure: Figure) -> str:
-    """The caption of a figure made by `page`, in one line."""
-    (found,) = [text.get_text() for text in figure.texts if text.get_gid() == "caption"]
-    return " ".join(found.split())
-
-
 def _wrapped(text: str, width: float, size: float) -> list[str]:
     letters = max(20, int(width * 72 / (size * LETTER)))
     whole = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")

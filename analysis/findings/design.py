@@ -91,7 +91,7 @@ def read_design(value: object, path: object) -> Design | None:
     except ValidationError:
         raise UserError(
             f"{path} is damaged: its design does not name seeds and priors; restore the file, or remove the "
-            "key design, without which nothing is known of seeds and priors that were added"
+            "key design (seeds and priors that were added later are then not recognised as such)"
         ) from None
 
 

@@ -101,7 +101,7 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[
         return replace(known, missing=NOT_SHARED), {}
     scales = {place: float(_distances(study, runs, place, "initial").mean()) for place in places}
     if min(scales.values()) <= 0:
-        reason = "the samples of the two priors are not apart; compare other priors"
+        reason = "the samples of the two priors do not differ; compare other priors"
         return replace(known, missing=reason), {}
     far = []
     for place, scale in scales.items():

@@ -36,7 +36,7 @@ CLAIM = Claim(
     "rate, least squares within each seed.",
     rule="For each prior: supported if the slope is above zero (corrected p of the sign-flip test at most "
     "0.05 and a 95% interval above zero), contradicted if it is below zero in the same way.",
-    quantity="distance for each e-fold of the rate",
+    quantity="distance per e-fold of the rate",
     formerly=(
         "Of each prior: supported if the slope is above zero (corrected p of the sign-flip test at most "
         "0.05 and a 95% interval above zero), contradicted if it is below zero in the same way.",

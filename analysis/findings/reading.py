@@ -212,7 +212,7 @@ def require_comparable(reading: Reading) -> None:
         if ways.setdefault(task, way) != way:
             raise UserError(
                 f"trials of {task} differ in training, evaluation, pairing, data or dtype, so their losses "
-                "do not compare; give studies that share these"
+                "cannot be compared; give studies that share these"
             )
         other = seen.setdefault((*run.axes.values(), run.seed), run.id)
         if other != run.id:
@@ -235,7 +235,7 @@ def require_records(folder: StudyFolder) -> None:
     """
     if folder.table.exists() and not listed(folder.records, "*.json"):
         raise UserError(
-            f"{folder.root} has a table of trials and no records, which everything else is made from; read "
+            f"{folder.root} has a table of trials but no records, from which all else is computed; read "
             f"the table with sp.Results('{folder.root}').trials, or run the study again"
         )
 
@@ -245,7 +245,7 @@ def _require_one_model(found: Sequence[Results]) -> None:
     if len(models) > 1:
         named = [f"{one.folder.root} on {one.study['spec']['model']['id']}" for one in models.values()]
         raise UserError(
-            f"the studies are of different models ({', '.join(named)}), whose losses do not compare; "
+            f"the studies are of different models ({', '.join(named)}), whose losses cannot be compared; "
             "give studies of one model"
         )
 

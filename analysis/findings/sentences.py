@@ -41,14 +41,14 @@ def sentence(found: Finding) -> str:
 
 
 def seen(found: Finding) -> str:
-    """The smallest effect that the study could have seen; empty where that is not known."""
+    """The smallest effect that the study could have detected; empty where that is not known."""
     if found.primary is None or found.primary.detectable is None:
         return ""
     told = f"{found.primary.detectable:.3g}"
     if found.margin is not None:
         return f"; the smallest difference it could have shown to be beyond the margin is {told}"
     what = f"distance from {found.limit:g}" if found.limit else "effect"
-    return f"; the smallest {what} it could have seen is {told}"
+    return f"; the smallest {what} it could have detected is {told}"
 
 
 def beside(effect: float, noise: float) -> str:

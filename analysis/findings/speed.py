@@ -41,9 +41,7 @@ NO_RADII = (
 )
 UNFINISHED = "the no-prompt baseline has not finished; run the study to its end"
 NO_LOSS = "the no-prompt baseline has no validation loss; delete its record and run the study again"
-UNCOUNTED = (
-    "some trials are from before label tokens were counted; delete their records and run the study again"
-)
+UNCOUNTED = "some trials predate the counting of label tokens; delete their records and run the study again"
 NOTHING_GAINED = f"{NO_GAIN} on validation; train longer or at other rates"
 """Why there is nothing to compare."""
 

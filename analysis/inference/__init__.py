@@ -1,1 +1,1 @@
-"""Statistics for studies of few seeds: tests, intervals, equality, what a study could have seen."""
+"""Statistics for studies of few seeds: tests, intervals, equality, what a study could have detected."""

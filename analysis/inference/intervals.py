@@ -1,8 +1,6 @@
-"""Intervals of a mean: over seeds, over seeds and examples, and over the examples of one seed.
+"""Intervals of a mean: over seeds, and over seeds and examples.
 
-Over seeds they are Student's. A bootstrap of nine numbers covers less than it promises
-(docs/findings.md), so it is used where there are enough units: for the clusters of one seed (`over_groups`),
-and for numbers over all tasks and priors (`across`).
+They are Student's: a bootstrap of nine numbers covers less than it promises (docs/findings.md).
 """
 
 from __future__ import annotations
@@ -15,11 +13,6 @@ from scipy import stats
 
 from analysis.inference.values import ANY, CONFIDENCE, Interval, PerExample, Range, equal, without_ends
 from softprior.inputs.labels import counted
-from softprior.seeding import numpy_generator
-
-RESAMPLES = 2000
-"""Number of bootstrap samples of an interval."""
-
 
 TWO_SEEDS = "no interval from two seeds"
 """What stands in place of the interval of two seeds."""
@@ -97,30 +90,6 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
         freedom = freedoms[0] if of_seeds >= of_groups else freedoms[1]
     half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total / table.size))
     return Interval(low=centre - half, high=centre + half, level=level)
-
-
-def over_groups(values: PerExample, level: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval:
-    """BCa interval of the mean over label tokens of the seeds at hand: for other examples, no other seeds."""
-    sums, sizes = _grouped(values)
-    total = sums.sum(0)
-    if len(sizes) < 2:
-        return without_ends("one group", level)
-
-    def ratio(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
-        found: np.ndarray = a.sum(axis) / b.sum(axis) / len(sums)
-        return found
-
-    found = stats.bootstrap(
-        (total, sizes),
-        ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        confidence_level=level,
-        method="BCa",
-        rng=numpy_generator(0, "over groups"),
-    ).confidence_interval
-    return Interval(low=float(found.low), high=float(found.high), level=level)
 
 
 def by_group(values: PerExample) -> Float[np.ndarray, "S G"]:

@@ -1,4 +1,4 @@
-"""What a study could have seen, and how many seeds would settle a question.
+"""What a study could have detected, and how many seeds would settle a question.
 
 Powers against zero are those of the sign-flip test under normal differences, simulated. A t-test's are too
 high where the level is near the least p that seeds can give, as nearly all signs have to agree then: nine

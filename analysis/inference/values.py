@@ -61,10 +61,6 @@ class Interval:
         low, high = (float(np.clip(end, *possible)) for end in (self.low, self.high))
         return replace(self, low=low, high=high)
 
-    def within(self, margin: float) -> bool:
-        """Whether it lies inside (-margin, margin)."""
-        return -margin < self.low and self.high < margin
-
     def above(self, value: float) -> bool:
         return self.low > value
 

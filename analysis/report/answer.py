@@ -138,7 +138,7 @@ def _alarms(reading: Reading) -> str:
         return f"; no sanity alarm among the {counted(len(own), 'trained trial')} that could be checked"
     return (
         f"; {raised:,} of {counted(len(own), 'trained trial')} raised a sanity alarm, so read this answer "
-        "with what is said under Sanity"
+        "together with the section Sanity"
     )
 
 

@@ -104,7 +104,7 @@ DIFFERENCES = (
     "where",
     "difference",
     "over all rates",
-    "could have seen",
+    "detectable",
     "p (Holm)",
     "smallest p",
     "seeds",

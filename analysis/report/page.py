@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 KINDS = {Words: "words", Items: "items", Code: "code", Table: "table", Picture: "picture"}
 
 
-class Written(NamedTuple):
+class ReportFiles(NamedTuple):
     """Where a report is.
 
     Attributes:
@@ -42,7 +42,7 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
 
 
-def write_report(folder: Folder, target: Location | None = None) -> Written:
+def write_report(folder: Folder, target: Location | None = None) -> ReportFiles:
     """Writes the report of a study, `report.html` and `verdicts.md` in its folder.
 
     Args:
@@ -63,7 +63,9 @@ def write_report(folder: Folder, target: Location | None = None) -> Written:
     table = verdicts.markdown(findings)
     write_atomically(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     write_atomically(beside, lambda temporary: temporary.write_text(table, encoding="utf-8"))
-    return Written(page, beside, (*report.partial, *(sentence(text) for text in checks.problems(reading))))
+    return ReportFiles(
+        page, beside, (*report.partial, *(sentence(text) for text in checks.problems(reading)))
+    )
 
 
 def partial(reading: Reading) -> list[str]:

@@ -22,10 +22,10 @@ def spread_of(reading: Reading) -> list[Block]:
     caption = (
         "Spread of seeds: standard deviation of the test loss between seeds at the rate chosen on "
         "validation, in nats, and its parts, whose squares add up where none is below 0. Rounding is pooled "
-        "over the priors of a combination, those without twins of their own too, and taken off the data "
-        f"order. {' '.join(caveats(found))} A reordered trial has the start of its original and another "
-        "order of the data. In brackets the 95% interval for other seeds, on these examples, where there are "
-        "enough. From test_loss, reordered and twin in trials.parquet."
+        "over the priors of a combination, including those without twins of their own, and subtracted "
+        f"from the data order. {' '.join(caveats(found))} A reordered trial has the start of its original "
+        "and another order of the data. In brackets the 95% interval for other seeds, on these examples, "
+        "where there are enough. From test_loss, reordered and twin in trials.parquet."
     )
     columns = ("prior", "seeds", "pairs", "between seeds", "prior draw", "data order", "rounding")
     table = Table(

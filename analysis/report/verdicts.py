@@ -31,11 +31,11 @@ COLUMNS = (
     "claimed",
     "p (Holm)",
     "seeds",
-    "settles it",
+    "would settle it",
     "other numbers",
-    "could have seen",
+    "detectable",
     "90% interval",
-    "noise of twins",
+    "twin noise",
 )
 
 NUMBERS = ("p (Holm)", "seeds")
@@ -43,26 +43,26 @@ NUMBERS = ("p (Holm)", "seeds")
 UNDER = {"planned": "verdict", "95% interval": "number", "claimed": "number"}
 """What stands under what in the page, whose table is then no wider than a small screen."""
 
-OPENED = ("other numbers", "could have seen", "90% interval", "noise of twins")
+OPENED = ("other numbers", "detectable", "90% interval", "twin noise")
 """What a row of the page shows once it is opened."""
 
 MEANINGS = {
-    "planned": "Planned are the claims in the study's list when it started; all others are exploratory, and "
+    "planned": "Planned claims were in the study's list when it started; all others are exploratory, and "
     "so is what rests on seeds, priors or steps that were added after the first results.",
     "number": "A number is a difference or ratio as the claim defines it (docs/findings.md), the mean over "
-    "seeds: the one that decides, or where several leave the verdict open, the one that comes nearest to it.",
+    "seeds: the one that decides, or, if several leave the verdict open, the one closest to deciding it.",
     "claimed": "Claimed: where the claim says the number lies; 'within' gives the margin of equality.",
     "p (Holm)": "p-values are of that number: raw, then corrected over all tests of the study's list, or of "
     "all exploratory claims (Holm).",
-    "settles it": "Settles it: seeds to add for the claim as it is worded, at the spread and effect found "
-    f"here, for {POWER:.0%} power at the level of the first of all tests in the list (Holm); for equality, "
+    "would settle it": "Would settle it: seeds to add for the claim as it is worded, at the spread and "
+    f"effect found here, for {POWER:.0%} power at the level of the first of all tests in the list (Holm); for equality, "
     "seeds that show it. The table of differences is corrected over its own rows and needs fewer.",
     "other numbers": "Other numbers: those of the claim's other metrics, which have to agree.",
-    "could have seen": "Could have seen: the smallest effect (distance from the limit; for equality the "
+    "detectable": "Detectable: the smallest effect (distance from the limit; for equality the "
     f"difference beyond the margin) that these seeds would have shown with {POWER:.0%} power at the level of "
     "Holm's first test; empty where they could not reach it.",
     "90% interval": "90% interval: where equality is tested, it has to lie inside the margin.",
-    "noise of twins": "Noise of twins: what rounding alone does to this number in one seed, and whether the "
+    "twin noise": "Twin noise: what rounding alone does to this number in one seed, and whether the "
     "number (its distance from the limit) is above it.",
 }
 """What a column has, for readers of the page; only what a table has is explained."""
@@ -75,7 +75,7 @@ SEPARATOR = " · "
 
 ELSEWHERE = (
     "Claims 5, 6, 11, 12 and 14 are about activations, which python -m jobs.activations judges "
-    "(docs/claims.md); 15 is not judged by anything yet."
+    "(docs/claims.md); nothing judges claim 15 yet."
 )
 """Where the numbers went that no claim on trials has."""
 

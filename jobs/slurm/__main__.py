@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wait",
         type=seconds,
         default=WAIT,
-        help=f"seconds that Ray has to start on all nodes (default: {WAIT})",
+        help=f"seconds within which Ray must start on all nodes (default: {WAIT})",
     )
     parser.add_argument("study", type=Path, help="the study file (YAML)")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="further arguments of the command")
@@ -109,7 +109,7 @@ def _head(patience: int) -> str:
         if done.returncode == 0 and done.stdout.strip():
             return done.stdout.split()[-1]
         said = " ".join(done.stderr.split()) or f"status {done.returncode}"
-    raise UserError(f"srun cannot start a step of this job ({said}); try {' '.join(ask)} in a job of yours")
+    raise UserError(f"srun cannot start a step of this job ({said}); run {' '.join(ask)} in a job")
 
 
 def _step(allocation: Allocation, *command: str) -> list[str]:
@@ -132,7 +132,7 @@ def _too_early(number: int) -> int:
         UserError: its time is over, and it would get no further the next time.
     """
     if number == LIMIT:
-        raise UserError("the time limit came before the study had begun; give sbatch a longer --time")
+        raise UserError("the time limit was reached before the study began; give sbatch a longer --time")
     return 128 + number
 
 

@@ -104,8 +104,8 @@ def cpus_of(variables: Mapping[str, str]) -> int:
     """
     if "SLURM_CPUS_PER_TASK" not in variables:
         raise UserError(
-            "SLURM_CPUS_PER_TASK is not set, so Ray cannot know its CPUs on each node; give sbatch "
-            "--ntasks-per-node=1 and --cpus-per-task=NUMBER"
+            "SLURM_CPUS_PER_TASK is not set, so Ray cannot tell how many CPUs it has on each node; "
+            "give sbatch --ntasks-per-node=1 and --cpus-per-task=NUMBER"
         )
     return int(variables["SLURM_CPUS_PER_TASK"])
 
@@ -118,7 +118,7 @@ def require_memory(variables: Mapping[str, str]) -> None:
     """
     if not any(f"SLURM_MEM_PER_{unit}" in variables for unit in ("NODE", "CPU", "GPU")):
         raise UserError(
-            "the job has not asked for memory, so Ray would take a share of the whole machine's; give sbatch "
+            "the job has requested no memory, so Ray would take a share of the whole machine's; give sbatch "
             "--mem=SIZE, such as --mem=32G (or --mem=0 for all of a node that is yours alone)"
         )
 
@@ -136,7 +136,7 @@ def memory_of(variables: Mapping[str, str], cpus: int, gpus: int) -> int:
     each = int(variables[f"SLURM_MEM_PER_{unit}"])
     if each * count == 0:
         raise UserError(
-            f"the job has {each} MiB of memory for each of {count} {unit}s on a node, which is none; give "
-            "sbatch --mem=SIZE, such as --mem=32G"
+            f"the job has no memory on a node ({each} MiB for each of {count} {unit}s); give sbatch "
+            "--mem=SIZE, such as --mem=32G"
         )
     return each * count * MIB

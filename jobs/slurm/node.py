@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Holds the node and returns the exit status: 0 if it was told to end, or is a worker that had joined."""
     parser = argparse.ArgumentParser(prog="python -m jobs.slurm.node")
     parser.add_argument("address", help="HOST:PORT of the head")
-    parser.add_argument("--wait", type=seconds, required=True, help="seconds that the head has to answer")
+    parser.add_argument(
+        "--wait", type=seconds, required=True, help="seconds that the head may take to answer"
+    )
     parser.add_argument("--machine", required=True, help="name of the machine of the head")
     options = parser.parse_args(arguments)
     return status_of(lambda: _hold(options.address, options.machine, options.wait))
@@ -147,8 +149,8 @@ def require_way(address: str, machine: str) -> None:
     """
     if address.startswith("127.") and socket.gethostname() != machine:
         raise UserError(
-            f"Slurm knows {machine} by {address.rpartition(':')[0]}, which leads {socket.gethostname()} to "
-            f"itself; give {machine} its network address in /etc/hosts there"
+            f"Slurm's address of {machine} is {address.rpartition(':')[0]}, by which {socket.gethostname()} "
+            f"reaches only itself; give {machine} its network address in /etc/hosts there"
         )
 
 
@@ -168,7 +170,7 @@ def await_head(address: str, patience: int) -> None:
             if time.monotonic() >= until:
                 raise UserError(
                     f"{socket.gethostname()} has waited {patience} seconds for Ray on the first node, at "
-                    f"{address} ({error.strerror or error}); look for its error, or a firewall between nodes"
+                    f"{address} ({error.strerror or error}); look for its error, or for a firewall"
                 ) from None
             time.sleep(0.5)
 

@@ -121,7 +121,7 @@ def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
     if fewest is None:
         line += f" (no number of seeds is enough for {LEVEL})"
     elif fewest > seeds:
-        line += f" ({fewest} seeds are the fewest for {LEVEL})"
+        line += f" (at least {fewest} seeds are needed for {LEVEL})"
     if others:
         line += f"; {counted(others, 'test')} of equality can give any p"
     return [line]

@@ -31,13 +31,13 @@ def tell_report(console: Console, results: Results, tracking: str | None) -> Non
     except Exception as error:  # the results are complete, whatever their page lacks
         again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
         reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        console.print(f"note: the report was not made ({reason}); make it with: {again}", soft_wrap=True)
+        console.print(f"note: the report could not be made ({reason}); make it with: {again}", soft_wrap=True)
         return
     tracked = results.tracked
     if tracking is not None and tracked is not None and not tracked.problem:
         problem = add_files(tracking, folder.root.name, (written.page, written.verdicts))
         if problem:
-            console.print(f"note: MLflow did not get the report: {problem}", soft_wrap=True)
+            console.print(f"note: could not send the report to MLflow: {problem}", soft_wrap=True)
     console.print(f"report   {written.page}", soft_wrap=True)
 
 

@@ -44,7 +44,7 @@ def tell_unsent(console: Console, uri: str, problem: str) -> None:
     Args:
         uri: where to, without a password.
     """
-    console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
+    console.print(f"note: could not write to MLflow at {uri}: {problem}", soft_wrap=True)
     console.print(
         "      the results folder has everything; run the same command again to send it", soft_wrap=True
     )

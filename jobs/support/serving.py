@@ -61,7 +61,7 @@ def complete(options: argparse.Namespace) -> int:
     from softprior.exchange.serving import VLLM, Server, SGLang
 
     if options.sglang == bool(options.served):
-        raise UserError("give either --served, the model's name at a vLLM server, or --sglang")
+        raise UserError("give either --served, the model's name on a vLLM server, or --sglang")
     server: Server = SGLang(address=options.server)
     if options.served:
         server = VLLM(address=options.server, model=options.served)

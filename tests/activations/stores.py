@@ -12,10 +12,10 @@ from softprior.activations.texts import key_of
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.moments import RunningMoments
 from softprior.statistics.norms import NormSketch
-from softprior.statistics.sequences import step, trace
 from softprior.statistics.store import SiteStatistics, Tables, save_statistics
 from softprior.statistics.units import PROMPTS
 from softprior.tasks.parts import PARTS
+from tests.statistics.one_text import step, trace
 
 DOCUMENTS, TOKENS, WIDTH, ANSWER = 60, 20, 8, 5
 """Documents of a task, tokens of each, dimensions, and how many tokens the answer at the end has."""

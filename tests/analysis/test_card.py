@@ -128,7 +128,7 @@ def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) ->
 
 def test_a_trial_without_a_prompt_has_no_card(seeded: Results) -> None:
     (bare,) = [r for r in seeded.records.values() if r.spec.method.name == "none"]
-    with pytest.raises(UserError, match="has left no prompt"):
+    with pytest.raises(UserError, match="has no prompt"):
         exportable(seeded, bare.id)
     with pytest.raises(UserError, match="is not the id of one of these"):
         exportable(seeded, "0123456789abcdef")

@@ -16,7 +16,6 @@ from analysis.figures.connectivity import connected_of, draw_connected
 from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
-from analysis.figures.style import caption_of
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Cell, Run, Study
@@ -28,6 +27,7 @@ from softprior.results.posteriors import Posterior, load_posterior
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.tracking.studies import add_numbers
+from tests.analysis.figures.saved import caption_of
 from tests.builders import SUMS, Finished, run, tiny
 from tests.databases import empty_database
 
@@ -168,7 +168,7 @@ def test_the_report_says_which_lines_are_left_out(
         assert all(figures[f"connectivity-{i}"]() for i in (1, 2))
     first_said, then_said = (str(one.message) for one in told)
     assert first_said == "connectivity: of a cell, the reason"
-    assert then_said.startswith("connectivity shows 1 line; of arithmetic")
+    assert then_said.startswith("connectivity of arithmetic")
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_is_measured(
@@ -246,7 +246,7 @@ def test_the_command_says_what_it_cannot_do(
     """And it sends barriers to the study's run in MLflow."""
     with pytest.raises(UserError, match="would differ; run this where the study ran"):
         measure(reading, tiny()._replace(fingerprint="0"), lambda _: None)
-    with pytest.raises(UserError, match="--points 2: a line needs both ends and a prompt between"):
+    with pytest.raises(UserError, match="--points 2: a line needs both ends and a point between"):
         require_sizes(1, 2)
     assert connectivity.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -79,7 +79,7 @@ def test_losses_of_the_start_and_waiting_are_not_in_the_total_time(finished_stud
     timed = record.model_copy(update={"cost": record.cost.model_copy(update={"seconds": seconds})})
     row = comparison_row(results, timed)
     assert row["run_info"]["total_time"] == 3.5
-    assert "records from before they were timed on their own" in row["softprior"]["note"]
+    assert "records made before they were timed separately" in row["softprior"]["note"]
 
 
 def test_a_trial_without_generated_answers_has_no_accuracy_there(finished_study: Any) -> None:

@@ -129,7 +129,7 @@ def test_findings_are_printed_where_the_axis_has_one_value(
     folder = finished_study.copy(tmp_path)
     assert compare([str(folder.root), "method", "--findings"]) == 0
     said = capsys.readouterr().out
-    assert "note: the finished trials have one method (soft) wherever all else is equal" in said
+    assert "note: where all else is equal, the finished trials have only one method (soft)" in said
     assert (
         "3. Quality is equal whatever the prior: some pair has fewer than two seeds with both sides" in said
     )

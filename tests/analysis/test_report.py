@@ -206,15 +206,15 @@ def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None
     assert cells["95% interval"].text == minus("-0.397 to 0.597")
     assert cells["90% interval"].text == minus("-0.237 to 0.437")
     assert (cells["claimed"].text, cells["claimed"].trials) == ("within ±0.25", ("t0", "t1", "t2"))
-    twins = cells["noise of twins"]
+    twins = cells["twin noise"]
     assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t7",))
-    assert "could have seen" not in cells, "three seeds give no p below 0.25"
+    assert "detectable" not in cells, "three seeds give no p below 0.25"
     heading, _, line, *_ = markdown([found]).splitlines()
     assert dict(zip(heading.split(" | "), line.split(" | "), strict=True)).items() >= {
         ("95% interval", cells["95% interval"].text),
         ("90% interval", cells["90% interval"].text),
         ("claimed", "within ±0.25"),
-        ("could have seen", ""),
+        ("detectable", ""),
     }
 
 

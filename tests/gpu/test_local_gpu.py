@@ -15,7 +15,7 @@ from softprior.models.protocol import Request
 from softprior.prompt import Place
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import CHECKS, example_batch, example_prompts
-from softprior.testing.hosts.closeness import apart
+from tests.distances import apart
 
 pytestmark = [
     pytest.mark.gpu,

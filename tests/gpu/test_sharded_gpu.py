@@ -14,7 +14,7 @@ from softprior.models.rank_group import Limits
 from softprior.models.sharded import load_sharded
 from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
-from softprior.testing.hosts.closeness import apart
+from tests.distances import apart
 
 pytestmark = [
     pytest.mark.gpu,

@@ -80,7 +80,7 @@ def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert main([str(file), "--dry-run", "resources.cpus=4096"]) == FINISHED
-    assert "this machine has less than one worker takes; lower resources.cpus" in capsys.readouterr().out
+    assert "this machine has less than one worker needs; lower resources.cpus" in capsys.readouterr().out
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main([str(file), "--dry-run"]) == WRONG
     assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1" in capsys.readouterr().err

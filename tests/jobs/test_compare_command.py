@@ -45,7 +45,7 @@ def test_a_study_of_nine_seeds_is_compared_within_80_columns(
     assert " 9 " in line
     told = " ".join(text.split())
     seen = power.detectable(own.std(ddof=1), 9)
-    assert f"smallest difference that it could have seen: fitted {seen:.3f}" in told
+    assert f"smallest detectable difference: fitted {seen:.3f}" in told
     assert "interquartile mean of scores" in told
 
 
@@ -66,7 +66,9 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     assert "prior against" in text
     assert "like the vocabulary" in " ".join(text.split())
     assert "interquartile mean of scores" in " ".join(text.split())
-    best = "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: 6 are the fewest for 0.05"
+    best = (
+        "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: at least 6 seeds are needed for 0.05"
+    )
     assert best in " ".join(text.split())
     print_comparisons(screen(80), [r for r in labelled if r.spec.seed != 2], Path("my results"))
     (line,) = capsys.readouterr().out.splitlines()
@@ -162,7 +164,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(
         ([str(folder.root), "piror"], "there is no axis 'piror' to compare; did you mean 'prior'?"),
         (
             [str(folder.root), "method"],
-            "the finished trials have one method (soft) wherever all else is equal",
+            "where all else is equal, the finished trials have only one method (soft)",
         ),
         ([str(folder.root), str(other.root), "prior"], "the studies are of different models"),
         ([str(bare.root), "prior"], "no trial with a trained prompt has finished in"),
@@ -193,7 +195,8 @@ def test_holm_takes_rows_with_unlike_numbers_of_seeds_together() -> None:
     assert [row.adjusted for row in rows] == [2 * 2 / 2**9, 2 / 2**5]
     (line,) = [line for line in caption(rows) if "at best" in line]
     assert line == (
-        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table: 6 are the fewest for 0.05"
+        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table: "
+        "at least 6 seeds are needed for 0.05"
     )
 
 
@@ -212,7 +215,7 @@ def test_a_study_of_which_only_the_table_is_left_is_said_to_be_that(
     for run, given in ((command.main, [str(folder), "prior"]), (report.main, [str(folder)])):
         assert run(given) == 2
         said = capsys.readouterr().err
-        assert "has a table of trials and no records, which everything else is made from" in said
+        assert "has a table of trials but no records, from which all else is computed" in said
         assert said.count("\n") == 1
     assert (folder / "verdicts.md").read_text(encoding="utf-8") == before
     assert not (folder / "report.html").exists()

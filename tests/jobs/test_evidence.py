@@ -263,8 +263,8 @@ def test_the_line_is_holms_best(tmp_path: Path) -> None:
     best = 10 * 2 / 2**7
     assert lines(plan, tmp_path) == [
         f"7 seeds: 9 sign-flip tests of 4 claims can give p = 0.016 at best, {best:.2g} after Holm's "
-        "correction as the first of 10 tests (9 seeds are the fewest for 0.05); 1 test of equality can give "
-        "any p",
+        "correction as the first of 10 tests (at least 9 seeds are needed for 0.05); 1 test of equality "
+        "can give any p",
     ]
     enough = planned(tmp_path, seeds=list(range(9)), training={"steps": 8, "batch": 8, "curve": 4})
     assert len(lines(enough, tmp_path)) == 1
@@ -285,13 +285,14 @@ def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int) -> Non
             2,
             1,
             "2 seeds: 3 sign-flip tests of 1 claim can give p = 0.5 at best, 1 after Holm's correction "
-            "as the first of 3 tests (7 seeds are the fewest for 0.05)",
+            "as the first of 3 tests (at least 7 seeds are needed for 0.05)",
         ),
         (
             3,
             5,
             "3 seeds: 24 sign-flip tests of 4 claims can give p = 0.25 at best, 1 after Holm's correction "
-            "as the first of 25 tests (10 seeds are the fewest for 0.05); 1 test of equality can give any p",
+            "as the first of 25 tests (at least 10 seeds are needed for 0.05); 1 test of equality can give "
+            "any p",
         ),
         (
             9,

@@ -80,7 +80,7 @@ def test_a_signal_before_python_listens_is_explained(tmp_path: Path) -> None:
     python.chmod(0o755)
     status, said = batch(ROOT, "x.yaml", SOFTPRIOR_ENV=str(tmp_path))
     assert (status, said.count("\n")) == (2, 1)
-    assert "the time limit came before the study had begun" in said
+    assert "the time limit was reached before the study began" in said
 
 
 def test_a_study_of_a_batch_job_goes_on_by_submitting_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def in_job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     ("missing", "rule"),
     [
         ("SLURM_JOB_ID", "this is not a Slurm job"),
-        ("SLURM_MEM_PER_NODE", "has not asked for memory"),
+        ("SLURM_MEM_PER_NODE", "has requested no memory"),
         ("SLURM_CPUS_PER_TASK", "--cpus-per-task=NUMBER"),
         (None, "there is no study file nothing.yaml"),
     ],
@@ -155,7 +155,7 @@ def test_a_job_is_what_the_variables_of_slurm_say() -> None:
     both = {"SLURM_MEM_PER_NODE": "500", "SLURM_MEM_PER_CPU": "1000"}
     assert memory_of(both, cpus=8, gpus=4) == 500 * MIB, "one rule holds, not their sum"
     for nothing in ({"SLURM_MEM_PER_GPU": "1000"}, {"SLURM_MEM_PER_CPU": "0"}):
-        with pytest.raises(UserError, match="s on a node, which is none; give sbatch --mem=SIZE"):
+        with pytest.raises(UserError, match=r"the job has no memory on a node .* give sbatch --mem=SIZE"):
             memory_of(nothing, cpus=8, gpus=0)
     with pytest.raises(UserError, match="not a step of a job"):
         Share.of(JOB)
@@ -388,7 +388,7 @@ def test_the_patience_of_a_job_is_a_number_of_seconds(wait: str, capsys) -> None
 def test_a_head_whose_address_is_the_loopback_is_refused_elsewhere() -> None:
     node.require_way("127.0.1.1:5000", os.uname().nodename)
     node.require_way("192.0.2.1:5000", "other")
-    with pytest.raises(UserError, match=r"Slurm knows other by 127\.0\.1\.1, which leads .* to itself"):
+    with pytest.raises(UserError, match=r"address of other is 127\.0\.1\.1, by which .* reaches only itself"):
         node.require_way("127.0.1.1:5000", "other")
 
 
@@ -538,5 +538,5 @@ def test_a_node_starts_again_if_its_port_was_taken(tmp_path: Path) -> None:
 
 def test_a_worker_does_not_ask_itself_for_the_head(tmp_path: Path) -> None:
     said = a_node(tmp_path, "exit 0", index=1).communicate()[1]
-    assert "error: Slurm knows other by 127.0.0.1" in said
+    assert "error: Slurm's address of other is 127.0.0.1" in said
     assert not (tmp_path / "started").exists()

@@ -28,11 +28,11 @@ from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.testing.families import FAMILIES, OTHER_FAMILIES, random_model
 from softprior.testing.hosts import example_batch
-from softprior.testing.hosts.closeness import apart
 from softprior.training.environment import environment
 from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.builders import trial
+from tests.distances import apart
 
 TOLERANCE = 1e-5
 """Rows that go through the lower blocks alone are rounded differently from rows in a batch."""

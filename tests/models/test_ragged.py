@@ -20,7 +20,7 @@ from softprior.prompt import Place
 from softprior.studies.plan import plan_study
 from softprior.testing.families import random_model
 from softprior.testing.hosts import example_batch, example_prompts
-from softprior.testing.hosts.closeness import apart
+from tests.distances import apart
 
 
 def literal(query, key, value, queries, keys, most, scaling, window):

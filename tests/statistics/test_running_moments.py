@@ -47,7 +47,8 @@ def agree(
     assert torch.equal(dimensions.mean, moments.mean)
     assert torch.equal(dimensions.m2, moments.scatter.diagonal())
     np.testing.assert_allclose(dimensions.variance(), exact.var(0), rtol=0, atol=covariance * expected.max())
-    np.testing.assert_allclose(dimensions.skewness(), scipy.stats.skew(exact), rtol=0, atol=skewness)
+    third = dimensions.m3 / dimensions.count / dimensions.variance() ** 1.5
+    np.testing.assert_allclose(third, scipy.stats.skew(exact), rtol=0, atol=skewness)
     fourth = scipy.stats.kurtosis(exact, fisher=False)
     np.testing.assert_allclose((dimensions.kurtosis() + 3) / fourth, 1, rtol=0, atol=kurtosis)
 
@@ -118,14 +119,12 @@ def test_constant_dimensions_have_no_variance_and_no_shape(value, exact):
     dimensions = found.dimensions
     assert dimensions.mean[1] == vectors[0, 1].double()
     assert dimensions.variance()[1] == 0
-    assert dimensions.skewness().isnan().tolist() == [False, True, False]
     assert dimensions.kurtosis().isnan().tolist() == [False, True, False]
 
 
 def test_what_is_rounding_of_the_mean_counts_as_constant():
     one = torch.ones(1, dtype=torch.float64)
     noise = DimensionMoments(10, 1e3 * one, 1e-27 * one, 1e-40 * one, 1e-54 * one)
-    assert noise.skewness().isnan().all()
     assert noise.kurtosis().isnan().all()
 
 
@@ -134,11 +133,7 @@ def test_none_and_one_vector():
     nothing.add(torch.empty(0, 3))
     nothing.merge(RunningMoments(3))
     assert nothing.count == nothing.moments.count == 0
-    for value in (
-        nothing.dimensions.variance(),
-        nothing.dimensions.skewness(),
-        nothing.dimensions.kurtosis(),
-    ):
+    for value in (nothing.dimensions.variance(), nothing.dimensions.kurtosis()):
         assert value.isnan().all()
     vectors = sample(1, 3, 1e3)
     nothing.merge(running(vectors))

@@ -16,11 +16,10 @@ from softprior.statistics import sequences as module
 from softprior.statistics.sequences import (
     random_span,
     row_statistics,
-    step,
-    trace,
     trajectory_summary,
     unigram_traces,
 )
+from tests.statistics.one_text import step, trace
 
 
 def draws(count: int, dimension: int = 6, offset: float = 0.0) -> torch.Tensor:
@@ -36,11 +35,6 @@ def test_one_text_equals_numpy_and_scipy(count, offset):
     assert trace(states) == pytest.approx((pdist(exact) ** 2).mean() / 2, rel=1e-10)
     steps = [np.linalg.norm(exact[i + 1] - exact[i]) for i in range(count - 1)]
     assert step(states) == pytest.approx(np.mean(steps), rel=1e-10)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_tokens_have_neither_spread_nor_steps(count):
-    assert all(math.isnan(function(draws(count))) for function in (trace, step))
 
 
 def literal(states, rows, counted, count):

@@ -147,6 +147,8 @@ def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):
     use_code(spiral())
     before = ids(planned(tmp_path, "isotropic", "spiral_prior"))
     assert before[:1] == isotropic
+    with pytest.raises(UserError, match=r"both have 'spiral_prior' among priors; restart Python to use the"):
+        use_code(spiral(sign="-"))
     components._OWN.clear()
     use_code(spiral(sign="-"))
     after = ids(planned(tmp_path, "isotropic", "spiral_prior"))
@@ -195,6 +197,15 @@ def test_the_example_of_the_docs_is_a_prior(forgotten):
         (
             "from softprior.tasks import Task\n\nclass Own(Task): ...\n",
             r"Own is a Task without fingerprint\(\) and .* and splits\(\); define these methods",
+        ),
+        (
+            PRIOR.format(name="SpiralPrior", file="", sign="")
+            + PRIOR.format(name="Spiral_prior", file="", sign="").partition("\n\n\n")[2],
+            "--code mine.py: two classes are called 'spiral_prior' among priors; rename one",
+        ),
+        (
+            "from softprior.priors import Prior\n\nclass Own(Prior):\n    scale = 0.5\n",
+            r"fails: line 3: PydanticUserError: A non-annotated attribute was detected: .*`; correct it$",
         ),
         (
             PRIOR.format(name="Fitted", file="", sign=""),
@@ -311,6 +322,16 @@ def test_a_package_whose_component_lacks_a_method_is_refused(project: Path, tmp_
     with pytest.raises(
         UserError, match=r"offers 'disc' among priors, but it has no fit\(\); fix or uninstall"
     ):
+        disc_ids(tmp_path, "isotropic")
+
+
+def test_two_packages_that_offer_one_name_are_refused(project: Path, tmp_path: Path) -> None:
+    """Or the order of Python's path would decide which of them a trial has."""
+    facts = project.parent / "installed" / "disc_prior-1.2.dist-info"
+    other = shutil.copytree(facts, facts.with_name("other-1.0.dist-info")) / "METADATA"
+    other.write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (other.parent / "direct_url.json").unlink()
+    with pytest.raises(UserError, match=r" and .* both offer 'disc' in softprior\.priors; uninstall one"):
         disc_ids(tmp_path, "isotropic")
 
 

@@ -40,11 +40,15 @@ def installed(group: str) -> Mapping[str, Offered]:
     """What installed packages offer as entry points of a group.
 
     Raises:
-        UserError: a package cannot be imported.
+        UserError: a package cannot be imported, or two of them offer one name.
     """
-    found = {}
+    found: dict[str, Offered] = {}
     for point in entry_points(group=group):
         origin = package_origin(point.dist) if point.dist else point.value
+        if point.name in found:
+            raise UserError(
+                f"{found[point.name].origin} and {origin} both offer '{point.name}' in {group}; uninstall one"
+            )
         try:
             found[point.name] = Offered(point.load(), origin)
         except Exception as error:  # whatever a package does when it is imported
@@ -114,9 +118,10 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         known = {**self._others, **{name: Offered(kind, "softprior") for name, kind in self.kinds.items()}}
         before = known.get(name, offered)
         if before.origin != offered.origin:
+            edited = before.origin.partition(" ")[0] == offered.origin.partition(" ")[0]
+            remedy = "restart Python to use the edited file" if edited else "give yours another name"
             raise UserError(
-                f"{offered.origin} and {before.origin} both have '{name}' among {self.axis}; give yours "
-                "another name"
+                f"{offered.origin} and {before.origin} both have '{name}' among {self.axis}; {remedy}"
             )
         _OWN.setdefault(self.axis, {})[name] = offered
 
@@ -199,7 +204,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         meant = self._meant(entry)
         return validate_inner(self[meant.name], meant.params, entry.name)
 
-    def written(self, component: SpecT) -> dict[str, object]:
+    def as_json(self, component: SpecT) -> dict[str, object]:
         """The entry of a component inside another, as JSON."""
         return self.entry(component).model_dump(mode="json")
 

@@ -16,7 +16,7 @@ from softprior.errors import UserError, suggestion
 from softprior.inputs.base import Spec, SpecT
 from softprior.inputs.paths import home_path
 from softprior.inputs.specs import StudySpec
-from softprior.inputs.validation import NUMBER, Key, Written, path_of, shown, validate
+from softprior.inputs.validation import NUMBER, Key, WrittenNumber, path_of, shown, validate
 
 INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 """Unicode categories of characters that are invisible, or look like a space."""
@@ -144,7 +144,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_number(self, node: yaml.ScalarNode) -> float:
         """A float that remembers how it was written."""
-        return Written.of(str(node.value), node.start_mark.line + 1)
+        return WrittenNumber.of(str(node.value), node.start_mark.line + 1)
 
 
 def _padded(text: str) -> str:
@@ -179,7 +179,7 @@ class _Value(_Loader):
     """Reads a value of the command line, which has no lines."""
 
     def construct_number(self, node: yaml.ScalarNode) -> float:
-        return Written.of(str(node.value), 0)
+        return WrittenNumber.of(str(node.value), 0)
 
     def construct_padded(self, node: yaml.ScalarNode) -> NoReturn:
         """Rejects a number such as 010, without quotes as advice, which a shell would take away.

@@ -22,7 +22,7 @@ Key = str | int
 """A key of a mapping or an index of a list, on the way to a value."""
 
 
-class Written(float):
+class WrittenNumber(float):
     """A number that remembers how it was written, such as `1e3`: errors show that, and where.
 
     Attributes:
@@ -178,7 +178,7 @@ def _written(data: object, keys: list[Key], given: object) -> tuple[list[Key], o
         if not held:
             return keys[:i], node
         node = node[key]
-    return keys, node if isinstance(node, Written) else given
+    return keys, node if isinstance(node, WrittenNumber) else given
 
 
 def _rule(error: ErrorDetails, found: object) -> str:
@@ -214,7 +214,7 @@ def path_of(keys: list[Key]) -> str:
 
 def shown(value: object) -> str:
     """A value in a sentence, as it was written."""
-    if isinstance(value, Written):
+    if isinstance(value, WrittenNumber):
         return f"{value.text} (line {value.line})" if value.line else value.text
     # Hidden before it is cut: half an address no longer looks like one.
     text = hidden(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))

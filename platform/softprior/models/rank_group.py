@@ -209,11 +209,6 @@ class Processes:
         self._logs: list[IO[bytes]] = []
         self._meeting: IO[bytes] | None = None
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the ranks that were started last."""
-        return [process.pid for process in self._processes]
-
     def start(self, limits: Limits) -> None:
         # A file without a name, which ranks inherit: nothing of it stays, however this process ends.
         self._meeting = tempfile.TemporaryFile()  # noqa: SIM115  closed in `end`

@@ -20,7 +20,7 @@ COMPONENTS: Table[Prior] = Table(
 )
 """What may be used at a place."""
 
-Part = Annotated[Prior, PlainValidator(COMPONENTS.inside), PlainSerializer(COMPONENTS.written)]
+Part = Annotated[Prior, PlainValidator(COMPONENTS.inside), PlainSerializer(COMPONENTS.as_json)]
 
 
 class ByPlace(Prior):

@@ -16,7 +16,7 @@ from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSou
 from softprior.priors.simple import SIMPLE
 from softprior.prompt import Kind, Place, Shape
 
-Part = Annotated[Prior, PlainValidator(SIMPLE.inside), PlainSerializer(SIMPLE.written)]
+Part = Annotated[Prior, PlainValidator(SIMPLE.inside), PlainSerializer(SIMPLE.as_json)]
 """A component of a mixture; in study files and in JSON it is an entry."""
 
 VALUE = Place(0, "value")

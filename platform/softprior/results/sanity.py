@@ -36,7 +36,7 @@ class Check(Spec):
 
 
 SUPERSEDED = frozenset({"shifted_label"})
-"""Checks of older records that are read no more. This one found fault with prompts that answer well: it
+"""Checks of older records that are no longer read. This one found fault with prompts that answer well: it
 compared the loss of the token that ends an answer with that of the one in front of it, and training brings
 both to zero."""
 
@@ -48,7 +48,7 @@ SAID: Mapping[str, str] = {
     "posterior": "the saved posterior, read back, gives a loss {:.2g} nats per label token away",
     "swapped_context": "swapped contexts change the loss by {:+.3f} nats: it does not come from reading them",
     "one_answer": "{:.0%} of the answers are the same one",
-    "majority": "against always giving the commonest training answer, its answers score {:+.1%}",
+    "majority": "its answers score {:+.1%} compared with always giving the most common training answer",
     "gradient": "the norm of the first step's gradient is {:g}",
     "no_prompt_answers": "{:.0%} of the answers are those of the model without a prompt",
     "kept_context": "swapped contexts cost only {:.0%} of what they cost the model without a prompt",

@@ -109,19 +109,14 @@ class DimensionMoments:
         """The maximum-likelihood variance, m2 / count; nan for no vectors."""
         return self.m2 / self.count if self.count else torch.full_like(self.m2, math.nan)
 
-    def skewness(self) -> Float[Tensor, "D"]:
-        """m3 / count over variance^1.5, as `scipy.stats.skew`; nan for constant dimensions, as there."""
-        return self.m3 / self.count / self._spread() ** 1.5
-
     def kurtosis(self) -> Float[Tensor, "D"]:
-        """Excess kurtosis, 0 for a Gaussian, as `scipy.stats.kurtosis`; nan for constant dimensions."""
-        return self.m4 / self.count / self._spread() ** 2 - 3
+        """Excess kurtosis, 0 for a Gaussian, as `scipy.stats.kurtosis`; nan for constant dimensions.
 
-    def _spread(self) -> Float[Tensor, "D"]:
-        """The variance, nan where it is rounding of the mean: a ratio of such powers would be noise."""
+        It is nan too where the variance is rounding of the mean: a ratio of such powers would be noise.
+        """
         variance = self.variance()
         rounding = (torch.finfo(torch.float64).eps * self.mean) ** 2
-        return torch.where(variance > rounding, variance, math.nan)
+        return self.m4 / self.count / torch.where(variance > rounding, variance, math.nan) ** 2 - 3
 
 
 class RunningMoments:

@@ -30,16 +30,6 @@ NOTHING = 1e-9
 """Share of the mean square below which a trace is rounding, and the tokens are equal."""
 
 
-def trace(states: Float[Tensor, "T D"]) -> float:
-    """The trace of the unbiased covariance of a text's tokens; nan for fewer than two."""
-    return float(states.double().var(0, correction=1).sum()) if len(states) > 1 else math.nan
-
-
-def step(states: Float[Tensor, "T D"]) -> float:
-    """Mean Euclidean length of the steps from a token to the next; nan for fewer than two tokens."""
-    return float(states.double().diff(dim=0).norm(dim=1).mean()) if len(states) > 1 else math.nan
-
-
 class RowStatistics(NamedTuple):
     """Trajectories of the rows of a packed batch.
 
@@ -58,7 +48,7 @@ class RowStatistics(NamedTuple):
 def row_statistics(
     states: Float[Tensor, "N D"], rows: Int[Tensor, "N"], counted: Bool[Tensor, "N"], count: int
 ) -> RowStatistics:
-    """`trace` and `step` of every row, on the states' own device and in their dtype (float32 at least).
+    """Tokens, trace and step of every row, on the states' own device and in their dtype (float32 at least).
 
     Deviations are from each row's own mean, so an offset costs no precision: the mean's rounding enters the
     trace by its square. A step joins two counted tokens that follow each other. A token that does not count

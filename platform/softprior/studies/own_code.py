@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from pydantic import PydanticUserError
+
 from softprior.errors import UserError
 from softprior.inputs.components import Offered, Table, missing_methods
 from softprior.inputs.labels import by_number
@@ -81,7 +83,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
     A component is named after its class, in snake case: `SpiralPrior` is `spiral_prior`.
 
     Raises:
-        UserError: the file fails, or defines no component, or one that lacks a method.
+        UserError: the file fails, defines no component or one that lacks a method, or names two alike.
     """
     module = ModuleType(f"softprior_own_{re.sub(r'[^A-Za-z0-9_]', '_', code.origin)}")
     if module.__name__ not in sys.modules:
@@ -102,6 +104,10 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
         for kind in kinds:
             if not missing_methods(kind):
                 name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+                if name in found.get(table.axis, ()):
+                    raise UserError(
+                        f"--code {code.name}: two classes are called '{name}' among {table.axis}; rename one"
+                    )
                 table.offer(name, Offered(kind, code.origin))
                 found.setdefault(table.axis, []).append(name)
     if not found:
@@ -150,4 +156,5 @@ def _reason(error: BaseException, file: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = "" if line is None else f"line {line}: "
-    return f"{where}{type(error).__name__}: {error}"
+    said = error.message if isinstance(error, PydanticUserError) else error  # without its address on the web
+    return f"{where}{type(error).__name__}: {str(said).rstrip('.')}"

@@ -34,8 +34,8 @@ TIMES = {1: "once", 2: "twice"}
 Trials = list[TuneTrial]
 
 
-class Loss(NamedTuple):
-    """A failed attempt at a trial: why it failed, and what it was doing."""
+class Attempt(NamedTuple):
+    """A failed attempt at a trial: why it failed, and what the trial was doing."""
 
     why: str
     at: str
@@ -55,7 +55,7 @@ class Events(tune.Callback):
         """By trial, what it was doing when last heard of."""
         self._said: dict[str, str] = {}
         """By trial, why it failed, for trials that could not write their records."""
-        self._lost: dict[str, list[Loss]] = {}
+        self._attempts: dict[str, list[Attempt]] = {}
         """By trial, its failed attempts."""
         self._stalls: dict[str, int] = {}
         """By trial, how often it is known to have hung, including in earlier runs of the study."""
@@ -90,9 +90,9 @@ class Events(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         spec = _spec(trial)
-        loss = self._note_loss(spec, trial)
-        attempt = f"{len(self._lost[spec.id]) + 1} of {self._retries + 1}"
-        notice = f"{loss.why} ({loss.at}); started again from its last checkpoint (attempt {attempt})"
+        last = self._note_attempt(spec, trial)
+        number = f"{len(self._attempts[spec.id]) + 1} of {self._retries + 1}"
+        notice = f"{last.why} ({last.at}); started again from its last checkpoint (attempt {number})"
         self._tell(spec, [Notice(0, notice, again=True)])
 
     def on_trial_complete(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
@@ -100,7 +100,7 @@ class Events(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         spec = _spec(trial)
-        self._note_loss(spec, trial)
+        self._note_attempt(spec, trial)
         self._ended(spec, died=True)
 
     def _tell(self, spec: TrialSpec, events: Sequence[Event]) -> None:
@@ -108,22 +108,24 @@ class Events(tune.Callback):
             with _guarded(observer):
                 observer.progress(spec, events)
 
-    def _note_loss(self, spec: TrialSpec, trial: TuneTrial) -> Loss:
+    def _note_attempt(self, spec: TrialSpec, trial: TuneTrial) -> Attempt:
         """Why a trial's process, or what ran in it, is gone."""
         where = self._at.get(spec.id, "step 0")
         hung = [] if self._patience is None else stalls(self._folder.stalls(spec.id))
         said = _last_error(trial)
         if len(hung) > self._stalls.get(spec.id, 0):
             self._stalls[spec.id] = len(hung)
-            loss = Loss(f"no sign of life for {counted(self._patience or 0, 'minute')}", hung[-1] or where)
+            attempt = Attempt(
+                f"no sign of life for {counted(self._patience or 0, 'minute')}", hung[-1] or where
+            )
         elif "low on memory" in said:
-            loss = Loss(STARVED, where)
+            attempt = Attempt(STARVED, where)
         elif "Traceback (most recent call last)" in said:
-            loss = Loss(said.splitlines()[-1], where)
+            attempt = Attempt(said.splitlines()[-1], where)
         else:
-            loss = Loss(DIED, where)
-        self._lost.setdefault(spec.id, []).append(loss)
-        return loss
+            attempt = Attempt(DIED, where)
+        self._attempts.setdefault(spec.id, []).append(attempt)
+        return attempt
 
     def _ended(self, spec: TrialSpec, died: bool) -> None:
         path = self._folder.record(spec.id)
@@ -161,17 +163,17 @@ class Events(tune.Callback):
         """Why a trial has no record of its own."""
         if spec.id in self._said:
             return self._said[spec.id]
-        losses = self._lost.get(spec.id, [])
-        if not losses:
+        attempts = self._attempts.get(spec.id, [])
+        if not attempts:
             return "it left no record here; let its node share the results folder"
-        lost, last = Counter(loss.why for loss in losses), dict(losses)
+        often, last = Counter(attempt.why for attempt in attempts), dict(attempts)
         counted = " and ".join(
-            f"{why} ({last[why]}), {TIMES.get(n, f'{n} times')}" for why, n in lost.items()
+            f"{why} ({last[why]}), {TIMES.get(n, f'{n} times')}" for why, n in often.items()
         )
-        if any(why not in (DIED, STARVED) for why in lost):
+        if any(why not in (DIED, STARVED) for why in often):
             stacks = self._folder.stalls(spec.id)
             return f"{counted}; see {stacks if stacks.exists() else 'the log of its worker'}"
-        guess = "" if STARVED in lost else ", perhaps for lack of memory"
+        guess = "" if STARVED in often else ", perhaps for lack of memory"
         return f"{counted}{guess}; lower resources.concurrent or training.batch"
 
 

@@ -11,7 +11,7 @@ from softprior.assets.chat import chat_asked, chat_of, chat_tokens
 from softprior.assets.tokens import Tokenizer
 from softprior.inputs.base import Text
 from softprior.prompt import Row
-from softprior.tasks.base import Example, Task, Written, labelled_row
+from softprior.tasks.base import Example, InputText, Task, labelled_row
 
 _TURNS = 30
 """Tokens of a usual chat template, with a short system text that some have of their own; for estimates."""
@@ -58,13 +58,13 @@ class Answered(Task):
         if tokenizer is not None:
             chat_of(tokenizer, self.system)
 
-    def written(self, example: Example, tokenizer: Tokenizer) -> Written:
+    def input_text(self, example: Example, tokenizer: Tokenizer) -> InputText:
         if self.template == "plain":
-            return super().written(example, tokenizer)
+            return super().input_text(example, tokenizer)
         chat = chat_tokens(tokenizer, example.input, self.trained_answer(example), self.system)
         first = len(chat_of(tokenizer, self.system).lead)
         last = chat.start + len(example.input.rstrip())
-        return Written(chat.text, chat.start, ((0, first), (last, len(chat.text))), special=False)
+        return InputText(chat.text, chat.start, ((0, first), (last, len(chat.text))), special=False)
 
     def first_token(self, tokenizer: Tokenizer) -> int | None:
         if self.template == "plain":

@@ -59,7 +59,7 @@ class Example(NamedTuple):
         return cls(**{**record, **{name: tuple(record[name]) for name in ("answers", "choices")}})
 
 
-class Written(NamedTuple):
+class InputText(NamedTuple):
     """An input as a model reads it.
 
     Attributes:
@@ -294,9 +294,9 @@ class Task(Spec, ABC):
         """Where the task's own text is in the input, as start and end characters."""
         return ()
 
-    def written(self, example: Example, tokenizer: Tokenizer) -> Written:  # noqa: ARG002
+    def input_text(self, example: Example, tokenizer: Tokenizer) -> InputText:  # noqa: ARG002
         """The text of which the tokens of a row are before its first label."""
-        return Written(example.input)
+        return InputText(example.input)
 
     def first_token(self, tokenizer: Tokenizer) -> int | None:
         """The token that begins every row, if there is one."""

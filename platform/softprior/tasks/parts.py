@@ -25,7 +25,7 @@ def parts_of(task: Task, example: Example, row: Row, tokenizer: Tokenizer) -> li
     """
     answered = bool(example.answers)
     parts = [ANSWER if answered and scored else INPUT for scored in row.scored]
-    text, begin, around, special = task.written(example, tokenizer)
+    text, begin, around, special = task.input_text(example, tokenizer)
 
     def there(span: tuple[int, int]) -> tuple[int, int]:
         return span[0] + begin, span[1] + begin

@@ -1,4 +1,4 @@
-"""Figures as they are saved, in a fraction of the time."""
+"""Figures as they are saved, in a fraction of the time, and their captions."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def saved(patch: pytest.MonkeyPatch, dpi: int) -> list[Figure]:
 
     patch.setattr(Figure, "savefig", keep)
     return figures
+
+
+def caption_of(figure: Figure) -> str:
+    """The caption of a figure made by `style.page`, in one line."""
+    (found,) = [text.get_text() for text in figure.texts if text.get_gid() == "caption"]
+    return " ".join(found.split())

@@ -26,7 +26,7 @@ from analysis.figures.activation_means import draw_means, plane_of_means
 from analysis.figures.activation_planes import STEPS, _cloud, _text, draw_planes
 from analysis.figures.activations import draw_activations
 from analysis.figures.palette import COLOURS
-from analysis.figures.style import DPI, PAGE, PANELS, caption_of, spread_over
+from analysis.figures.style import DPI, PAGE, PANELS, spread_over
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.prompts import prompt_findings
 from softprior.activations.findings.ratios import separation_of, step_ratio
@@ -49,7 +49,7 @@ from tests.activations.stores import (
 from tests.activations.stores import WIDTH as DIMENSIONS
 from tests.activations.test_worker import encoder_decoder, read, spec, worker
 from tests.analysis.figures.overlaps import assert_no_overlap
-from tests.analysis.figures.saved import COARSE, saved
+from tests.analysis.figures.saved import COARSE, caption_of, saved
 
 SITES = ("resid.0", "resid.1", "resid.2")
 

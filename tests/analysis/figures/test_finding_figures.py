@@ -12,7 +12,7 @@ from analysis.figures.connectivity import Path, draw_connectivity
 from analysis.figures.equivalence import LOOKS, Difference, Equivalence, draw_equivalence, equivalence_of
 from analysis.figures.forgetting import Forgetting, Forgot, draw_forgetting, forgetting_of, pareto
 from analysis.figures.profile import Profile, draw_profile, profile_of
-from analysis.figures.style import COLUMN, PAGE, caption_of
+from analysis.figures.style import COLUMN, PAGE
 from analysis.figures.transfer import Transfer, draw_transfer, transfer_of
 from analysis.findings import quality
 from analysis.findings.judging import judge
@@ -26,6 +26,7 @@ from analysis.spread import HALF_PRECISION, NO_TWINS, TOGETHER
 from softprior.inputs.entries import Entry
 from softprior.results.records import Record, Score, TaskScore
 from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.analysis.figures.saved import caption_of
 
 WIDTHS = pytest.mark.parametrize("width", [COLUMN, PAGE])
 
@@ -239,8 +240,8 @@ def test_reordered_trials_split_seeds_into_draw_and_order() -> None:
         assert sentence in captions[0]
     alone = components_of(replace(known, twins={}), cell)
     assert NO_TWINS in caption_of(draw_components(alone))
-    assert "not told apart" not in captions[0]
-    assert "Within seeds, prior draw and data order are not told apart." in captions[1]
+    assert "cannot be told apart" not in captions[0]
+    assert "Within seeds, prior draw and data order cannot be told apart." in captions[1]
     lost = {i: rows[i] for i in rows if not i.startswith("again ")}
     assert components_of(replace(known, examples=lost), cell)[0].parts == whole.parts, "without their rows"
 

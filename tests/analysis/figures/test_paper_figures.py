@@ -14,7 +14,7 @@ from analysis.figures.attention import attention_of, draw_attention
 from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
-from analysis.figures.style import COLUMN, caption_of
+from analysis.figures.style import COLUMN
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import CUT, Truth, simulated
 from analysis.findings.study import Cell, Study
@@ -25,6 +25,7 @@ from softprior.prompt import Place
 from softprior.results.probed import Attended, Probed
 from softprior.statistics.store import SiteStatistics, save_statistics
 from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.analysis.figures.saved import caption_of
 from tests.builders import Finished
 
 AT = Place(0)

@@ -95,11 +95,11 @@ def test_measured_rows_stand_against_the_tokens(tmp_path: Path, monkeypatch: pyt
     some = {name: CHOSEN[name] for name in ("zeros", "fitted", "vocabulary")}
     tokens, zeros, fitted, vocabulary = rows = measure(small(), some, lambda _: None)
     assert tokens.quantiles[1] == pytest.approx(0.5, abs=0.01)
-    assert tokens.nearest == 1
+    assert tokens.token_distance == 1
     assert zeros.norm == 0
     assert zeros.radii[0] == zeros.radii[2]
-    assert fitted.nearest > 0
-    assert vocabulary.nearest == 0
+    assert fitted.token_distance > 0
+    assert vocabulary.token_distance == 0
     assert markdown(rows).count("\n") == 5
     assert draw_radii(tmp_path, {"small": rows}).stat().st_size > 2000
 

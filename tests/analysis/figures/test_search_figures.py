@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from analysis.figures.search import ENOUGH, history, importances, slices
-from analysis.figures.style import caption_of
 from softprior.studies.search.summary import Point, Summary
 from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.analysis.figures.saved import caption_of
 
 
 def searched(count: int) -> Summary:

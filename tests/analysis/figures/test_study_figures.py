@@ -23,7 +23,7 @@ from analysis.figures.rates import RateMap, draw_rates, rate_map_of
 from analysis.figures.settings import band_text, looks_of, seeds_text
 from analysis.figures.single import of_each
 from analysis.figures.study import draw_study, figures_of
-from analysis.figures.style import COLUMN, PAGE, caption_of
+from analysis.figures.style import COLUMN, PAGE
 from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of
 from analysis.figures.together import of_all
 from analysis.figures.transfer import Transfer
@@ -36,7 +36,7 @@ from softprior.inputs.specs import Rate
 from softprior.prompt import Place
 from softprior.statistics.gaussian import oas_shrinkage
 from tests.analysis.figures.overlaps import assert_no_overlap
-from tests.analysis.figures.saved import COARSE, saved
+from tests.analysis.figures.saved import COARSE, caption_of, saved
 from tests.builders import Finished
 
 PRIORS = ("isotropic", "fitted", "vocabulary", "exclusion", "exclusion(quantile=0.95)", "interpolation")

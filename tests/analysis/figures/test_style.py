@@ -14,7 +14,6 @@ from analysis.figures.palette import COLOURS, PRIORS, entry_looks, look, prior_l
 from analysis.figures.style import (
     COLUMN,
     PAGE,
-    caption_of,
     key,
     limits,
     log_ticks,
@@ -25,6 +24,7 @@ from analysis.figures.style import (
 )
 from softprior.inputs.entries import Entry, Shown
 from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.analysis.figures.saved import caption_of
 
 LETTERS = style.FONTS
 """As softprior has it, before `conftest` makes the suite quicker."""

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from analysis.figures.palette import prior_looks
-from analysis.figures.style import caption_of
 from analysis.figures.trial import draw_trial
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
@@ -18,6 +17,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record
 from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.analysis.figures.saved import caption_of
 from tests.builders import Finished, run, trial
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from softprior.activations.findings.common import ALL, SINKS, documents_of
@@ -106,6 +107,29 @@ class SiteFindings(Numbers):
     answer_holm: Number = None
 
 
+class TextRows(NamedTuple):
+    """What a store has of texts that were read whole, a row per text and run: see `Tables.sequences`."""
+
+    text: Int[Tensor, "R"]
+    document: Int[Tensor, "R"]
+    shuffled: Int[Tensor, "R"]
+    tokens: Int[Tensor, "R"]
+    trace: Float[Tensor, "R"]
+    step: Float[Tensor, "R"]
+    answer: Float[Tensor, "R"]
+    span: Float[Tensor, "R"]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Tensor]) -> TextRows:
+        """The rows of a table, by text: workers write in any order, and results must not depend on it."""
+        rows = cls(**{name: columns[name] for name in cls._fields})
+        return rows.at(np.lexsort((rows.shuffled.numpy(), rows.text.numpy())))
+
+    def at(self, rows: Int[np.ndarray, "N"]) -> TextRows:
+        """The rows of these numbers."""
+        return TextRows(*(column[torch.from_numpy(rows)] for column in self))
+
+
 def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
     """The numbers of one task at one site.
 
@@ -199,47 +223,41 @@ def _quantile(found: SiteStatistics, share: float) -> float:
 
 
 def _trajectories(
-    found: SiteStatistics, rows: Mapping[str, Tensor], embedded: bool, seed: int
+    found: SiteStatistics, columns: Mapping[str, Tensor], embedded: bool, seed: int
 ) -> tuple[TrajectorySummary, TrajectorySummary, TrajectorySummary, int]:
     """`trace`, `step`, `answer` and `unequal` of a table with one row per text."""
-    if not rows:
+    if not columns:
         none = TrajectorySummary(note="no text was read whole")
         return none, none, none, 0
-    if "document" not in rows:
+    if "document" not in columns:
         none = TrajectorySummary(
             note="the store does not say which texts share a document; run the job again"
         )
         return none, none, none, 0
-    # Workers write in any order, and results must not depend on it.
-    order = np.lexsort((rows["shuffled"].numpy(), rows["text"].numpy()))
-    rows = {name: column[torch.from_numpy(order)] for name, column in rows.items()}
-    own = {name: column[rows["shuffled"] == 0] for name, column in rows.items()}
+    rows = TextRows.of(columns)
+    own = rows.at(np.flatnonzero(rows.shuffled.numpy() == 0))
     observed, null, unequal = _with_their_null(rows)
-    traces = null["trace"]
+    traces = null.trace
     if embedded:
         whole = float(found.moments.covariance().trace())
-        traces = unigram_traces(found.sample, whole, observed["tokens"], seed)
+        traces = unigram_traces(found.sample, whole, observed.tokens, seed)
     return (
-        trajectory_summary(observed["trace"], traces, observed["document"], seed),
-        trajectory_summary(observed["step"], null["step"], observed["document"], seed),
-        trajectory_summary(own["answer"], own["span"], own["document"], seed),
+        trajectory_summary(observed.trace, traces, observed.document, seed),
+        trajectory_summary(observed.step, null.step, observed.document, seed),
+        trajectory_summary(own.answer, own.span, own.document, seed),
         unequal,
     )
 
 
-def _with_their_null(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+def _with_their_null(rows: TextRows) -> tuple[TextRows, TextRows, int]:
     """The rows of texts that were read both as they are and shuffled, in one order.
 
     Texts for which the two runs count different numbers of tokens are left out, and their number is the last
     value: a token that is massive in only one run would enter the null but not the number, or the reverse.
     """
-    shuffled = rows["shuffled"].numpy() == 1
-    texts = rows["text"].numpy()
+    shuffled = rows.shuffled.numpy() == 1
+    texts = rows.text.numpy()
     _, own, null = np.intersect1d(texts[~shuffled], texts[shuffled], return_indices=True)
     one, other = np.flatnonzero(~shuffled)[own], np.flatnonzero(shuffled)[null]
-    equal = (rows["tokens"][one] == rows["tokens"][other]).numpy()
-    return (
-        {name: column[one[equal]] for name, column in rows.items()},
-        {name: column[other[equal]] for name, column in rows.items()},
-        int((~equal).sum()),
-    )
+    equal = (rows.tokens[one] == rows.tokens[other]).numpy()
+    return rows.at(one[equal]), rows.at(other[equal]), int((~equal).sum())

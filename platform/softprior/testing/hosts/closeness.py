@@ -22,12 +22,6 @@ def assert_close(found: Tensor, expected: Tensor, what: str = "") -> None:
     assert error <= CLOSE, f"{what}: off by {error:.1e} of the largest number"
 
 
-def apart(found: Tensor, expected: Tensor) -> float:
-    """Norm of the difference relative to that of what is expected, wherever the two are."""
-    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
-    return float((found - expected).norm() / expected.norm())
-
-
 def assert_refused(call: Callable[..., object], *args: object, **kwargs: object) -> str:
     """The call raises a `UserError` of one sentence, which is returned."""
     said = None
