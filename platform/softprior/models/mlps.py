@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -41,7 +42,7 @@ def recompute(model: nn.Module, wanted: Callable[[Tensor], bool]) -> list[nn.Mod
     return found
 
 
-def _is_gated(module: nn.Module) -> bool:
+def _is_gated(module: Any) -> bool:
     if not all(isinstance(getattr(module, part, None), nn.Linear) for part in PARTS):
         return False
     weight = module.gate_proj.weight
@@ -62,7 +63,7 @@ def _forward(
     return _gated(module, states) if states.requires_grad and wanted(states) else own(states)
 
 
-def _gated(module: nn.Module, states: Float[Tensor, "*N H"]) -> Float[Tensor, "*N H"]:
+def _gated(module: Any, states: Float[Tensor, "*N H"]) -> Float[Tensor, "*N H"]:
     gate, up = module.gate_proj(states), module.up_proj(states)
     inner = _Gated.apply(gate, up, module.act_fn)  # type: ignore[no-untyped-call]
     out: Tensor = module.down_proj(inner)
