@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
+
+from softprior.inputs.labels import by_number
 
 FILES = 4
 """Most cells that have figures of their own, a file each."""
@@ -18,3 +21,14 @@ class LeftOutWarning(UserWarning):
 def left_out(what: str) -> None:
     """Warns of something that is not drawn."""
     warnings.warn(what, LeftOutWarning, stacklevel=3)
+
+
+def figures_left_out(names: Mapping[str, Sequence[str]]) -> None:
+    """Warns of figures that are not drawn.
+
+    Args:
+        names: of the figures, by the reason.
+    """
+    for reason, own in names.items():
+        figures, are = by_number(len(own), "figure", "figures"), by_number(len(own), "is", "are")
+        left_out(f"the {figures} {', '.join(own)} {are} left out: {reason}")

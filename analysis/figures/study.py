@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from analysis.figures.left_out import PRIORS, left_out
+from analysis.figures.left_out import PRIORS, figures_left_out, left_out
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
 from analysis.figures.style import PANELS, save
@@ -52,12 +52,14 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
         left_out(what)
     if not cells:
         return
+    lost: dict[str, list[str]] = {}
     for name, draw in (of_all(study, cells, looks) | of_each(reading, cells, looks)).items():
         try:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            left_out(f"the figure {name} is left out: {reason}")
+            lost.setdefault(reason, []).append(name)
             continue
         if figure is not None:
             yield name, figure
+    figures_left_out(lost)
