@@ -120,18 +120,23 @@ def _differences(reading: Reading) -> list[Table]:
     intervals = [row.interval for row in rows if row.interval is not None]
     caption = (
         "Differences of test loss from the study's first prior in nats (negative is better), seed by seed, "
-        "each prior at its own chosen rate"
+        f"each prior at its own chosen rate.{explained(intervals)}"
     )
+    if any(row.averaged is not None for row in rows):
+        caption += " Over all rates: the same averaged over rates."
+    if any(row.detectable is not None for row in rows):
+        caption += (
+            " Could have seen: the smallest true difference that these seeds would have shown with "
+            f"{POWER:.0%} power at the level of Holm's first test."
+        )
     if tests:
         caption += (
-            "; beside it the same averaged over rates, and the smallest true difference that these seeds "
-            f"would have shown with {POWER:.0%} power at the level of Holm's first test. p: {TEST}, raw, "
-            f"then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot be below "
-            "the smallest p"
+            f" p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
+            "be below the smallest p."
         )
     caption += (
-        f".{explained(intervals)} 'Tuned over' is the number of rates of both priors. The command python -m "
-        "jobs.compare prints the same along any axis."
+        " Tuned over: the number of rates of both priors. The command python -m jobs.compare prints the same "
+        "along any axis."
     )
     return [compact(caption, DIFFERENCES, [_difference(row) for row in rows], DIFFERENCES[2:])]
 

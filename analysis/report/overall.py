@@ -25,10 +25,11 @@ def section(reading: Reading) -> Section:
     intervals = (
         "In brackets 95% intervals over seeds" if first.seeds >= FEWEST else "Two seeds have no interval"
     )
+    averaged = " and averaged over rates" if any(own.averaged is not None for own in priors) else ""
     caption = (
         f"Over {cells} of task, method and regularisers, {counted(first.seeds, 'seed')} each. Score: "
         "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen "
-        "on validation and averaged over rates. Better: the share of seeds in which its loss is lower than "
+        f"on validation{averaged}. Better: the share of seeds in which its loss is lower than "
         f"that of {first.prior} with the same seed, ties counting half. {intervals}. From test_loss in "
         "trials.parquet."
     )

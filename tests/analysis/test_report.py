@@ -304,6 +304,10 @@ def test_priors_over_all_tasks_are_those_that_compare_prints(report: Report, see
     (table,) = tables(scores.section(two))
     assert "Two seeds have no interval." in table.caption
     assert [row[1].text for row in table.rows] == [number(row[1].order) for row in table.rows]
+    differences = tables(grid.section(two))[-1]
+    for caption in (table.caption, differences.caption):
+        assert "averaged" not in caption, "there is one rate"
+    assert "Could have seen" not in differences.caption
 
 
 class Page(HTMLParser):
