@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from analysis.figures.left_out import PRIORS, figures_left_out, left_out
+from analysis.figures.left_out import PRIORS, Undrawn, left_out
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
 from analysis.figures.style import PANELS, save
 from analysis.figures.together import of_all
 from analysis.findings.reading import Reading
-from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.results.storage import Location, listed, replaced_folder
 
@@ -52,14 +51,13 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
         left_out(what)
     if not cells:
         return
-    lost: dict[str, list[str]] = {}
+    undrawn = Undrawn()
     for name, draw in (of_all(study, cells, looks) | of_each(reading, cells, looks)).items():
         try:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            lost.setdefault(reason, []).append(name)
+            undrawn.add(name, error)
             continue
         if figure is not None:
             yield name, figure
-    figures_left_out(lost)
+    undrawn.warn()
