@@ -126,7 +126,7 @@ def _differences(reading: Reading) -> list[Table]:
         caption += " Over all rates: the same averaged over rates."
     if any(row.detectable is not None for row in rows):
         caption += (
-            " Could have seen: the smallest true difference that these seeds would have shown with "
+            " Detectable: the smallest true difference that these seeds would have shown with "
             f"{POWER:.0%} power at the level of Holm's first test."
         )
     if tests:

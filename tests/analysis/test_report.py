@@ -307,7 +307,7 @@ def test_priors_over_all_tasks_are_those_that_compare_prints(report: Report, see
     differences = tables(grid.section(two))[-1]
     for caption in (table.caption, differences.caption):
         assert "averaged" not in caption, "there is one rate"
-    assert "Could have seen" not in differences.caption
+    assert "Detectable" not in differences.caption
 
 
 class Page(HTMLParser):
