@@ -259,9 +259,7 @@ def test_a_store_without_the_places_of_the_prompts_gets_one_sentence(
     (tmp_path / "squad").mkdir()
     assert maps.main([str(reading.folder.root), str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(
-        f"error: {tmp_path} has no site at which prompts of small stand; run the activation"
-    )
+    assert said.startswith(f"error: {tmp_path} has no site at which prompts of small stand; add resid.L")
     assert maps.main([str(reading.folder.root), str(store), "--tasks", "squad"]) == 0
     files = [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
     assert [Path(file).name for file in files] == ["posteriors-resid.0.png", "samples-resid.0.png"]
