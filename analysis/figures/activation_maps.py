@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from analysis.figures.left_out import FILES, PRIORS, left_out
+from analysis.figures.left_out import FILES, PRIORS, Undrawn, left_out
 from analysis.figures.palette import Looks
 from analysis.figures.posterior_maps import Embedding, draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
@@ -85,6 +85,7 @@ def activation_maps(
             f"regularisers (the first {FILES} with at most {PRIORS} priors)"
         )
     sites = {site for own in _wanted(store, tasks).values() for site in own}
+    undrawn = Undrawn()
     found = False
     for i, cell in enumerate(cells, start=1):
         places = [place for place in _places(study, cell) if site_of(place) in sites]
@@ -111,10 +112,11 @@ def activation_maps(
                 try:
                     figure = draw()
                 except UserError as error:
-                    left_out(f"the figure {name} is left out: {error}")
+                    undrawn.add(name, error)
                     continue
                 if figure is not None:
                     yield name, figure
+    undrawn.warn()
     if cells and not found:
         raise UserError(
             f"{store} has no site at which prompts of {reading.name} stand; add resid.L for each of their "

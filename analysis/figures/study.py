@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from analysis.figures.left_out import PRIORS, left_out
+from analysis.figures.left_out import PRIORS, Undrawn, left_out
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
 from analysis.figures.style import PANELS, save
 from analysis.figures.together import of_all
 from analysis.findings.reading import Reading
-from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.results.storage import Location, listed, replaced_folder
 
@@ -52,12 +51,13 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
         left_out(what)
     if not cells:
         return
+    undrawn = Undrawn()
     for name, draw in (of_all(study, cells, looks) | of_each(reading, cells, looks)).items():
         try:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            left_out(f"the figure {name} is left out: {reason}")
+            undrawn.add(name, error)
             continue
         if figure is not None:
             yield name, figure
+    undrawn.warn()

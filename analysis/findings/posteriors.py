@@ -14,6 +14,10 @@ KEPT = 500_000_000
 """Bytes of posteriors that are kept; more are read again when they are needed again."""
 
 
+class LostPosteriorError(UserError):
+    """A posterior's file is missing or damaged."""
+
+
 class Posteriors(Mapping[str, Posterior]):
     """Posteriors of several studies by trial id, read when needed; those that cannot be read are not there.
 
@@ -60,10 +64,10 @@ def posterior_of(study: Study, run: Run) -> Posterior:
     """A run's posterior, for what cannot do without it.
 
     Raises:
-        UserError: its file is missing or damaged.
+        LostPosteriorError: its file is missing or damaged.
     """
     found = study.posteriors.get(run.id)
     if found is None:
         lost = study.posteriors.lost if isinstance(study.posteriors, Posteriors) else {}
-        raise UserError(lost.get(run.id, f"the study has no posterior of trial {run.id}"))
+        raise LostPosteriorError(lost.get(run.id, f"the study has no posterior of trial {run.id}"))
     return found

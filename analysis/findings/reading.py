@@ -104,7 +104,7 @@ class Reading:
         """
         posteriors = self.study.posteriors
         kinds = [self.rows.lost, posteriors.lost if isinstance(posteriors, Posteriors) else {}]
-        return [_first(list(lost.values())) for lost in kinds if lost]
+        return [first_of(list(lost.values())) for lost in kinds if lost]
 
     @property
     def notes(self) -> list[str]:
@@ -262,7 +262,7 @@ def _vocabulary(
         return None, (str(error),)
 
 
-def _first(sentences: Sequence[str]) -> str:
+def first_of(sentences: Sequence[str]) -> str:
     """The first of several alike."""
     more = len(sentences) - 1
     return sentences[0] + (f" (and {more:,} more like it)" if more else "")

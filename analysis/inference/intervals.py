@@ -14,8 +14,8 @@ from scipy import stats
 from analysis.inference.values import ANY, CONFIDENCE, Interval, PerExample, Range, equal, without_ends
 from softprior.inputs.labels import counted
 
-TWO_SEEDS = "no interval from two seeds"
-"""What stands in place of the interval of two seeds."""
+ONE_SEED, TWO_SEEDS = "one seed", "no interval from two seeds"
+"""What stands in place of the interval of so few seeds."""
 
 FEWEST = 3
 """Fewest seeds of an interval: that of two reaches 12.7 standard errors to either side, and says nothing."""
@@ -28,7 +28,7 @@ def over_seeds(values: Float[np.ndarray, "S"], level: float = CONFIDENCE, possib
     certainty that nobody has.
     """
     if len(values) < 2:
-        return without_ends("one seed", level)
+        return without_ends(ONE_SEED, level)
     if equal(values):
         return without_ends(f"equal in all {counted(len(values), 'seed')}", level)
     if len(values) < FEWEST:
@@ -75,7 +75,7 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
     seeds, groups = table.shape
     centre = float(table.mean())
     if seeds < FEWEST or groups < 2:
-        few = "one seed" if seeds < 2 else TWO_SEEDS
+        few = ONE_SEED if seeds < 2 else TWO_SEEDS
         return without_ends(few if seeds < FEWEST else "one group", level)
     if equal(table.ravel()):
         return without_ends("equal in all seeds and groups", level)

@@ -11,6 +11,7 @@ from analysis.findings.reading import Reading
 from analysis.findings.study import Run, Side, Study, is_faulty
 from analysis.inference.intervals import over_seeds
 from analysis.report.answer import context_gap
+from analysis.report.intervals import ends, explained
 from analysis.report.spread import spread_of
 from analysis.report.values import Block, Cell, Items, Section, Table, Words, missing, number, sentence
 from softprior.errors import UserError
@@ -73,12 +74,11 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
             settings.setdefault((*axes, run.axes["rate"]), {})[run.id] = gap
     if not settings:
         return [Words("Contexts were not swapped in this study, so nothing shows whether prompts read them.")]
-    rows = []
+    rows, intervals = [], []
     for setting, gaps in settings.items():
         values = np.array(list(gaps.values()))
-        ends = over_seeds(values)
-        interval = f"[{number(ends.low)}, {number(ends.high)}]"
-        text = f"{number(values.mean())} {f'({ends.missing})' if ends.missing else interval}"
+        intervals.append(over_seeds(values))
+        text = f"{number(values.mean())}{ends(intervals[-1])}"
         flag = "good" if values.min() > 0 else "bad"
         what = " · ".join(part for part in setting if part != "none")
         rise = Cell(text, float(values.mean()), tuple(gaps), flag=flag)
@@ -87,7 +87,7 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
     return [
         Table(
             caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other "
-            "examples, minus test loss, in nats per label token; in brackets the 95% interval over seeds. A "
+            f"examples, minus test loss, in nats per label token.{explained(intervals)} A "
             "prompt whose loss does not rise answers without reading. From shuffled_loss and test_loss in "
             "trials.parquet.",
             columns=("setting", "rise", "seeds in which it rises"),

@@ -13,6 +13,7 @@ from analysis.findings.study import Cell as Setting
 from analysis.findings.study import Run, Side
 from analysis.inference.intervals import over_seeds
 from analysis.inference.values import LOSS, POWER, Interval
+from analysis.report.intervals import ends, explained
 from analysis.report.values import Cell, Section, Table, compact, missing, number
 from softprior.errors import UserError
 from softprior.inputs.entry_texts import names
@@ -36,14 +37,8 @@ class Mean:
 
     @property
     def text(self) -> str:
-        """The number with its interval, or with why there is no interval."""
-        return f"{number(self.value)}{self.ends}"
-
-    @property
-    def ends(self) -> str:
-        if self.interval.missing:
-            return f" ({self.interval.missing})"
-        return f" [{number(self.interval.low)}, {number(self.interval.high)}]"
+        """The number with its interval, or with why there is no interval; see `ends`."""
+        return f"{number(self.value)}{ends(self.interval)}"
 
 
 def mean(runs: list[Run]) -> Mean | None:
@@ -72,7 +67,7 @@ def _other_tasks(reading: Reading) -> list[Table]:
     called = names(
         entry for run in runs for entry in (run.record.spec.task, *(other.task for other in run.record.also))
     )
-    rows = []
+    rows, intervals = [], []
     for cell in reading.study.cells("prior"):
         for side in cell.sides.values():
             found: dict[str, dict[str, float]] = {}
@@ -84,6 +79,7 @@ def _other_tasks(reading: Reading) -> list[Table]:
             for task, changes in found.items():
                 values = np.array(list(changes.values()))
                 told = Mean(value=float(values.mean()), interval=over_seeds(values), trials=tuple(changes))
+                intervals.append(told.interval)
                 seeds = Cell(str(len(values)), float(len(values)), told.trials)
                 difference = Cell(told.text, told.value, told.trials)
                 rows.append((Cell(side.name), Cell(cell.where), Cell(called[task]), difference, seeds))
@@ -91,7 +87,7 @@ def _other_tasks(reading: Reading) -> list[Table]:
         return []
     caption = (
         "On other tasks (evaluation.also): loss with the final prompt minus loss without any, in nats per "
-        "label token, each prior at the rate chosen on validation; in brackets the 95% interval over seeds. "
+        f"label token, each prior at the rate chosen on validation.{explained(intervals)} "
         "Above 0 the prompt makes the model worse there: on running text it forgets. From also/TASK/loss and "
         "also/TASK/baseline_loss in trials.parquet."
     )
@@ -121,20 +117,26 @@ def _differences(reading: Reading) -> list[Table]:
     if not rows:
         return []
     tests = sum(row.seeds > 1 for row in rows)
+    intervals = [row.interval for row in rows if row.interval is not None]
     caption = (
         "Differences of test loss from the study's first prior in nats (negative is better), seed by seed, "
-        "each prior at its own chosen rate"
+        f"each prior at its own chosen rate.{explained(intervals)}"
     )
+    if any(row.averaged is not None for row in rows):
+        caption += " Over all rates: the same averaged over rates."
+    if any(row.detectable is not None for row in rows):
+        caption += (
+            " Detectable: the smallest true difference that these seeds would have shown with "
+            f"{POWER:.0%} power at the level of Holm's first test."
+        )
     if tests:
         caption += (
-            "; beside it the same averaged over rates, and the smallest true difference that these seeds "
-            f"would have shown with {POWER:.0%} power at the level of Holm's first test. p: {TEST}, raw, "
-            f"then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot be below "
-            "the smallest p"
+            f" p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
+            "be below the smallest p."
         )
     caption += (
-        ". 'Tuned over' is the number of rates of both priors. The command python -m jobs.compare prints the "
-        "same along any axis."
+        " Tuned over: the number of rates of both priors. The command python -m jobs.compare prints the same "
+        "along any axis."
     )
     return [compact(caption, DIFFERENCES, [_difference(row) for row in rows], DIFFERENCES[2:])]
 
@@ -142,14 +144,11 @@ def _differences(reading: Reading) -> list[Table]:
 def _difference(row: Row) -> tuple[Cell, ...]:
     assert row.difference is not None
     assert row.interval is not None
-    ends = f"[{number(row.interval.low)}, {number(row.interval.high)}]"
-    if row.interval.missing:
-        ends = f"({row.interval.missing})"
     tested = row.seeds > 1
     return (
         Cell(f"{row.value} \N{MINUS SIGN} {row.reference}"),
         Cell(row.where),
-        Cell(f"{number(row.difference)} {ends}", row.difference, row.trials),
+        Cell(f"{number(row.difference)}{ends(row.interval)}", row.difference, row.trials),
         Cell(number(row.averaged), row.averaged, row.averaged_trials),
         Cell(number(row.detectable), row.detectable, row.trials),
         Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted, row.trials),
@@ -161,7 +160,11 @@ def _difference(row: Row) -> tuple[Cell, ...]:
 
 def _table(cell: Setting) -> Table:
     rates = list(dict.fromkeys(rate for side in cell.sides.values() for rate in side.rates))
-    rows = [_row(side, rates) for side in cell.sides.values()]
+    means = [
+        [mean(list(side.rates.get(rate, {}).values())) for rate in rates] for side in cell.sides.values()
+    ]
+    intervals = [own.interval for found in means for own in found if own is not None]
+    rows = [_row(side, rates, found) for side, found in zip(cell.sides.values(), means, strict=True)]
     if cell.baseline is not None and cell.baseline.test is not None:
         loss = cell.baseline.test.loss
         nothing = Cell(number(loss), loss, (cell.baseline.id,))
@@ -169,19 +172,18 @@ def _table(cell: Setting) -> Table:
     seeds = {len(runs) for side in cell.sides.values() for runs in side.rates.values()}
     several = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else counted(max(seeds), "seed")
     return Table(
-        caption=f"{cell.where}: mean test loss in nats per label token over {several}, in brackets the 95% "
-        "interval over seeds (Student's). Set off: the rate chosen for the prior on validation loss. From "
-        "test_loss and validation_loss in trials.parquet.",
+        caption=f"{cell.where}: mean test loss in nats per label token over {several}."
+        f"{explained(intervals)} Set off: the rate chosen for the prior on validation loss. From test_loss "
+        "and validation_loss in trials.parquet.",
         columns=("prior", *(f"rate {rate}" for rate in rates)),
         rows=tuple(rows),
         numbers=frozenset(range(1, len(rates) + 1)),
     )
 
 
-def _row(side: Side, rates: list[str]) -> tuple[Cell, ...]:
+def _row(side: Side, rates: list[str], means: list[Mean | None]) -> tuple[Cell, ...]:
     cells = [Cell(side.name)]
-    for rate in rates:
-        found = mean(list(side.rates.get(rate, {}).values()))
+    for rate, found in zip(rates, means, strict=True):
         if found is None:
             cells.append(Cell(""))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.findings.reading import Reading
 from analysis.inference.intervals import FEWEST
 from analysis.overall import Overall, overall
+from analysis.report.intervals import ends
 from analysis.report.values import Cell, Section, compact, missing, number
 from softprior.inputs.labels import counted
 
@@ -21,12 +22,15 @@ def section(reading: Reading) -> Section:
         return missing(KEY, TITLE, why)
     first = priors[0]
     cells = counted(first.cells, "combination")
-    ends = "In brackets 95% intervals over seeds. " if first.seeds >= FEWEST else ""
+    intervals = (
+        "In brackets 95% intervals over seeds" if first.seeds >= FEWEST else "Two seeds have no interval"
+    )
+    averaged = " and averaged over rates" if any(own.averaged is not None for own in priors) else ""
     caption = (
         f"Over {cells} of task, method and regularisers, {counted(first.seeds, 'seed')} each. Score: "
         "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen "
-        "on validation and averaged over rates. Better: the share of seeds in which its loss is lower than "
-        f"that of {first.prior} with the same seed, ties counting half. {ends}From test_loss in "
+        f"on validation{averaged}. Better: the share of seeds in which its loss is lower than "
+        f"that of {first.prior} with the same seed, ties counting half. {intervals}. From test_loss in "
         "trials.parquet."
     )
     return Section(
@@ -39,16 +43,12 @@ def section(reading: Reading) -> Section:
 def _row(own: Overall, first: Overall) -> tuple[Cell, ...]:
     better = Cell("")
     if own.better is not None:
-        both, ends = (*own.trials, *first.trials), ""
-        if own.better_interval is not None:
-            ends = f" [{number(own.better_interval.low)}, {number(own.better_interval.high)}]"
-        better = Cell(f"{number(own.better)}{ends}", own.better, both)
-    ends = f"[{number(own.interval.low)}, {number(own.interval.high)}]"
-    if own.interval.missing:
-        ends = f"({own.interval.missing})"
+        both = (*own.trials, *first.trials)
+        behind = "" if own.better_interval is None else ends(own.better_interval)
+        better = Cell(f"{number(own.better)}{behind}", own.better, both)
     return (
         Cell(own.prior),
-        Cell(f"{number(own.score)} {ends}", own.score, own.trials),
+        Cell(f"{number(own.score)}{ends(own.interval)}", own.score, own.trials),
         Cell(number(own.averaged), own.averaged, own.averaged_trials),
         better,
         Cell(str(own.seeds), float(own.seeds), own.trials),

@@ -125,7 +125,6 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
         if posterior is not None:
             vectors[record.id] = tokens.embedded(posterior)
     tasks = answers.tasks(reading, words.model)
-    problems += [f"{text}; what they hold is left out" for text in reading.lost]
     if words.model is not None:
         order = sorted(vectors, key=lambda trial: _loss(reading.ended[trial]))
         near = tokens.neighbours(words.model, {trial: vectors[trial] for trial in order})

@@ -26,7 +26,7 @@ from analysis.report import overall as scores
 from analysis.report.answer import answer
 from analysis.report.grid import mean
 from analysis.report.page import gather, judged, render
-from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words
+from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words, number
 from analysis.report.verdicts import markdown
 from jobs import report as command
 from softprior.inputs.study_files import load_grid
@@ -301,7 +301,13 @@ def test_priors_over_all_tasks_are_those_that_compare_prints(report: Report, see
     assert table.rows[1][3].order == 0, "no seed of fitted is better"
     assert "In brackets 95% intervals over seeds." in table.caption
     two = replace(reading, study=simulated(Truth(rates=(0.01,), seeds=2)))
-    assert "interval" not in tables(scores.section(two))[0].caption, "two seeds have none"
+    (table,) = tables(scores.section(two))
+    assert "Two seeds have no interval." in table.caption
+    assert [row[1].text for row in table.rows] == [number(row[1].order) for row in table.rows]
+    differences = tables(grid.section(two))[-1]
+    for caption in (table.caption, differences.caption):
+        assert "averaged" not in caption, "there is one rate"
+    assert "Detectable" not in differences.caption
 
 
 class Page(HTMLParser):
@@ -355,7 +361,8 @@ def test_a_study_of_one_seed_has_a_report_that_says_so(finished_study: Finished,
     assert found.partial == ()
     assert "one seed, so there is no interval and no test" in found.answer[1]
     table, *_ = tables(section(found, "grid"))
-    assert all("(one seed)" in row[1].text for row in table.rows[:2])
+    assert "over 1 seed. One seed has no interval. Set off" in table.caption
+    assert all(row[1].text == number(row[1].order) for row in table.rows), "it is said once, in the caption"
     (detail,) = found.details["tasks"].values()
     assert [other["name"] for other in detail["others"]] == ["no prompt"]
     record = next(r for r in finished_study.records.values() if r.spec.training is not None)
@@ -446,7 +453,7 @@ def test_a_mean_of_nothing_is_none_and_of_one_has_no_interval(seeds: Seeds) -> N
     assert mean([]) is None
     (one,) = [mean(runs[:1])]
     assert math.isnan(one.interval.low)
-    assert one.text.endswith(" (one seed)")
+    assert one.text == number(one.value)
     assert Cell("x").trials == ()
 
 

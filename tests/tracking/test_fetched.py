@@ -15,12 +15,16 @@ from softprior.tracking.mlflow_tracker import MlflowTracker
 from tests.builders import Finished
 
 
-def test_results_from_mlflow_are_those_of_the_folder(finished_study: Finished, uri: str, tmp_path: Path):
+def test_results_from_mlflow_are_those_of_the_folder(
+    finished_study: Finished, uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = finished_study.copy(tmp_path / "own")
     tracker = MlflowTracker(uri, finished_study.plan.study, finished_study.plan.trials, folder)
     tracker.close(finished_study.records)
     assert tracker.problem is None
+    capfd.readouterr()
     own, fetched = Results(folder.root), Results.from_mlflow(uri, "small", tmp_path / "fetched")
+    assert "Downloading" not in capfd.readouterr().err, "no bar for each file"
     for table in ("trials", "curves", "examples", "geometry", "sanity", "predictions"):
         pd.testing.assert_frame_equal(getattr(own, table), getattr(fetched, table))
     assert own.records == fetched.records

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.figures.learning_curves import Curve, Curves, curves_of, draw_curves
-from analysis.figures.left_out import LeftOutWarning
+from analysis.figures.left_out import LeftOutWarning, Undrawn
 from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import Moved, MovedPoint, draw_moved, moved_of
 from analysis.figures.palette import entry_looks
@@ -28,6 +28,7 @@ from analysis.figures.survival import Survival, Waiting, draw_survival, survival
 from analysis.figures.together import of_all
 from analysis.figures.transfer import Transfer
 from analysis.findings import speed
+from analysis.findings.posteriors import LostPosteriorError
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Cell, Run, Study
@@ -104,12 +105,26 @@ def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finish
     folder.posterior(lost).unlink()
     with pytest.warns(UserWarning, match=f"no posterior file .*; delete the record of trial {lost}") as told:
         names = [name for name, _ in figures_of(read(folder.root))]
-    assert [str(warning.message).split(" is left out")[0] for warning in told] == [
-        "the figure radii",
-        "the figure posterior-map",
-        "the figure prior-samples",
-    ]
+    (said,) = [str(warning.message) for warning in told]
+    assert said.startswith("the figures radii, posterior-map, prior-samples are left out: ")
     assert names == ALL[:4]
+
+
+def test_figures_that_lack_posteriors_are_one_sentence() -> None:
+    undrawn = Undrawn()
+    for name, error in (
+        ("radii", LostPosteriorError("no file a")),
+        ("profile", ValueError("no points")),
+        ("posterior-map", LostPosteriorError("no file b")),
+        ("prior-samples", LostPosteriorError("no file a")),
+    ):
+        undrawn.add(name, error)
+    with pytest.warns(LeftOutWarning) as told:
+        undrawn.warn()
+    assert [str(one.message) for one in told] == [
+        "the figure profile is left out: ValueError: no points",
+        "the figures radii, posterior-map, prior-samples are left out: no file a (and 1 more like it)",
+    ]
 
 
 def test_the_rate_is_chosen_on_validation_among_those_with_most_seeds(finished_study: Finished) -> None:
