@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -72,7 +72,8 @@ class Cluster:
         if self._thread is None:
             self._set_environment()
             # Imported here: in the thread, imports of the caller, which has many of its own, would delay it.
-            import_module("ray")
+            with suppress(Exception):  # raised again where somebody waits for the cluster
+                import_module("ray")
             self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
             self._thread.start()
 
