@@ -54,18 +54,18 @@ def first_step(results: Path) -> Reached:
     """The first checkpoint of a study that starts now."""
     checkpoints = results / "first-step" / "checkpoints"
     command = [sys.executable, "-m", "jobs.study", str(STUDY), *OVERRIDES, "--results", str(results)]
-    return _reached(command, lambda: any(checkpoints.glob("*.safetensors")))
+    return _reached(command, lambda: any(checkpoints.glob("*.safetensors")), stop=True)
 
 
 def floor(folder: Path) -> Reached:
     """The step of `benchmarks.first_step_floor`."""
     weights, done = resolve_model(MODEL).folder, folder / "done"
     program = [sys.executable, "-m", "benchmarks.first_step_floor", str(weights), str(done)]
-    return _reached(program, done.exists)
+    return _reached(program, done.exists, stop=False)
 
 
-def _reached(command: list[str], there: Callable[[], bool]) -> Reached:
-    """Runs a command until something is there, then stops it."""
+def _reached(command: list[str], there: Callable[[], bool], stop: bool) -> Reached:
+    """Runs a command until something is there, then stops it or waits for its end."""
     started = time.perf_counter()
     spent: dict[int, float] = {}
     looks = 0
@@ -79,7 +79,8 @@ def _reached(command: list[str], there: Callable[[], bool]) -> Reached:
                         times = each.cpu_times()
                         spent[each.pid] = times.user + times.system
             if found:
-                process.terminate()
+                if stop:
+                    process.terminate()
                 process.wait()
                 return Reached(seconds, sum(spent.values()))
             looks += 1
