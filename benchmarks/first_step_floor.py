@@ -7,6 +7,7 @@ nothing runs beside it.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ def step(weights: str, done: str) -> None:
     texts = model.get_input_embeddings()(tokens)
     inputs = torch.cat([prompt.expand(ROWS, -1, -1), texts], dim=1)
     logits = model(inputs_embeds=inputs).logits[:, TOKENS:-1]
-    torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
     Path(done).touch()
 
 
 if __name__ == "__main__":
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     ray.get(ray.remote(step).remote(*sys.argv[1:]))

@@ -101,7 +101,7 @@ def _without_agent(command: list[str]) -> list[str]:
     (folder,) = (word.removeprefix(FOLDER) for word in command if word.startswith(FOLDER))
     (node,) = (word.removeprefix(NODE) for word in command if word.startswith(NODE))
     for name in PORTS:
-        _raylet.persist_port(folder, node, getattr(_raylet, name), NO_PORT)
+        _raylet.persist_port(folder, node, getattr(_raylet, name), NO_PORT)  # type: ignore[attr-defined]
     waiting = subprocess.list2cmdline([sys.executable, "-I", "-S", ray_agent.__file__])
     return [f"{AGENT}{waiting}" if word.startswith(AGENT) else word for word in command]
 
