@@ -1,8 +1,12 @@
 """From the study file to the first training step: python -m benchmarks.first_step
 
 Starts a study of one SQuAD trial on SmolLM2 with everything cached, and prints the seconds from
-starting Python until the trial has written its first checkpoint, right behind its first step. The
-no-prompt baseline runs before it, on one example.
+starting Python until the trial has written its first checkpoint, right behind its first step, and the
+processor seconds of all processes until then. The no-prompt baseline runs beside it, on one example.
+Then the study is stopped.
+
+With --floor, each run is followed by one of `benchmarks.first_step_floor`: the least that Ray and
+transformers take.
 """
 
 from __future__ import annotations
@@ -12,10 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
+
+import psutil
 
 from benchmarks.result import Result, tell
+from softprior.assets.models import resolve_model
+from softprior.inputs.specs import ModelSpec
 
 STUDY = Path(__file__).parents[1] / "jobs" / "studies" / "quickstart.yaml"
 OVERRIDES = [
@@ -26,35 +37,81 @@ OVERRIDES = [
     "training={steps: 2, batch: 8, checkpoint: 1}",
     "evaluation={examples: 1, generate: 0}",
 ]
+MODEL = ModelSpec(id="smollm2-135m-instruct-q4_1")
+
+EVERY = 10
+"""Looks for the step between two looks at the processes; one that ends may have worked as long unseen."""
 
 
-def first_step(results: Path) -> float:
-    """Seconds until the first checkpoint of a study that starts now."""
-    started = time.perf_counter()
+class Reached(NamedTuple):
+    """A first step: seconds from the command on, and processor seconds of all its processes by then."""
+
+    seconds: float
+    cpu: float
+
+
+def first_step(results: Path) -> Reached:
+    """The first checkpoint of a study that starts now."""
+    checkpoints = results / "first-step" / "checkpoints"
     command = [sys.executable, "-m", "jobs.study", str(STUDY), *OVERRIDES, "--results", str(results)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  our own words
-    reached = None
-    while process.poll() is None:
-        if reached is None and any((results / "first-step" / "checkpoints").glob("*.safetensors")):
-            reached = time.perf_counter() - started
-        time.sleep(0.02)
-    if process.returncode or reached is None:
-        sys.exit("the study failed; run the command by hand: " + " ".join(command))
-    return reached
+    return _reached(command, lambda: any(checkpoints.glob("*.safetensors")), stop=True)
+
+
+def floor(folder: Path) -> Reached:
+    """The step of `benchmarks.first_step_floor`."""
+    weights, done = resolve_model(MODEL).folder, folder / "done"
+    program = [sys.executable, "-m", "benchmarks.first_step_floor", str(weights), str(done)]
+    return _reached(program, done.exists, stop=False)
+
+
+def _reached(command: list[str], there: Callable[[], bool], stop: bool) -> Reached:
+    """Runs a command until something is there, then stops it or waits for its end."""
+    started = time.perf_counter()
+    spent: dict[int, float] = {}
+    looks = 0
+    with psutil.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            found = there()
+            seconds = time.perf_counter() - started
+            if found or looks % EVERY == 0:
+                for each in [process, *process.children(recursive=True)]:
+                    with suppress(psutil.Error):
+                        times = each.cpu_times()
+                        spent[each.pid] = times.user + times.system
+            if found:
+                if stop:
+                    process.terminate()
+                process.wait()
+                return Reached(seconds, sum(spent.values()))
+            looks += 1
+            time.sleep(0.02)
+    sys.exit("it ended before its first step; run the command by hand: " + " ".join(command))
 
 
 def main() -> None:
     """Prints one line a run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.first_step", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.first_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--runs", type=int, default=3, help="how often (default: 3)")
+    parser.add_argument("--floor", action="store_true", help="also run the least that a first step takes")
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     options = parser.parse_args()
-    times = []
+    ours: list[Reached] = []
+    floors: list[Reached] = []
     for run in range(options.runs):
-        with tempfile.TemporaryDirectory() as results:
-            times.append(first_step(Path(results)))
-            print(f"run {run + 1}: {times[-1]:.1f} s to the first step", flush=True)
+        for name, measure, found in (("study", first_step, ours), ("floor", floor, floors)):
+            if measure is first_step or options.floor:
+                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                    found.append(measure(Path(folder)))
+                seconds, cpu = found[-1]
+                print(
+                    f"run {run + 1}, {name}: {seconds:.1f} s to the first step, {cpu:.1f} s CPU", flush=True
+                )
     if options.json:
+        times = [one.seconds for one in ours]
         tell(
             Result(
                 name="from the command to the first step",
@@ -62,6 +119,8 @@ def main() -> None:
                 low=min(times),
                 high=max(times),
                 seconds=median(times),
+                limit=median(one.seconds for one in floors) if floors else None,
+                cpu=median(one.cpu for one in ours),
                 unit="s",
                 goal=10,
                 most=True,

@@ -20,6 +20,7 @@ from softprior.inputs.labels import counted
 from softprior.library.studies import destination, load_study, plan, run, use_code
 from softprior.studies.again import AGAIN
 from softprior.studies.cluster import Cluster
+from softprior.studies.importing import importing
 
 if TYPE_CHECKING:
     from softprior.library.studies import Destination, Runnable
@@ -91,7 +92,7 @@ def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
     ending.callback(cluster.stop)
     if not options.dry_run and not to.folder.table.exists():
         cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
-    with console.status("planning the study"):  # seconds, most of them imports
+    with console.status("planning the study"), importing():  # seconds, most of them imports
         planned = plan(found, str(options.study))
     if options.dry_run:
         return _dry_run(console, planned, to.folder, options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 
 from softprior.assets import transformers_private
 from softprior.models import deepspeed_private, torch_private
-from softprior.studies import ray_private
+from softprior.studies import ray_agent, ray_private
 from softprior.studies.deaths import every_death_is_one
 from softprior.studies.search import optuna_private
 from softprior.tracking import mlflow_private
@@ -92,16 +94,60 @@ def test_ray_starts_what_a_bare_cluster_lacks_by_methods_of_a_node() -> None:
     assert all(getattr(Node, name) is own[name] for name in names)
 
 
-def test_ray_starts_its_processes_by_a_function_that_is_given_the_command() -> None:
-    from ray._private import services
+def test_ray_starts_its_process_for_a_node_by_a_function_that_is_given_the_command(tmp_path) -> None:
+    from ray import _raylet
+    from ray._private import services, utils
 
     assert parameters(services.start_ray_process)[0] == "command"
-    assert ray_private.AHEAD in inspect.getsource(services.start_raylet)
-    assert "start_ray_process(\n" in inspect.getsource(services.start_raylet)
-    own = services.start_ray_process
-    with ray_private.one_worker_ahead():
-        assert services.start_ray_process is not own
-    assert services.start_ray_process is own
+    source = inspect.getsource(services.start_raylet)
+    assert "start_ray_process(\n" in source
+    assert "ray._private.utils.get_dashboard_dependency_error()" in source
+    options = (ray_private.AHEAD, ray_private.AGENT, ray_private.FOLDER, ray_private.NODE)
+    assert all(option in source for option in options)
+    values = (2, "a.py", tmp_path, "n")
+    raylet = [f"{option}{value}" for option, value in zip(options, values, strict=True)]
+    started: list[list[str]] = []
+    own = (services.start_ray_process, utils.get_dashboard_dependency_error)
+    try:
+        services.start_ray_process = started.append
+        with ray_private.bare_cluster(), ray_private.one_worker_ahead():
+            assert isinstance(utils.get_dashboard_dependency_error(), ImportError)
+            services.start_ray_process(["another", "program"])
+            services.start_ray_process(raylet)
+        assert services.start_ray_process == started.append
+    finally:
+        services.start_ray_process = own[0]
+    assert utils.get_dashboard_dependency_error is own[1]
+    assert started[0] == ["another", "program"]
+    ahead, agent, *others = started[1]
+    assert ahead == f"{ray_private.AHEAD}1"
+    assert agent.endswith("ray_agent.py")
+    assert others == raylet[2:]
+    for name in ray_private.PORTS:
+        assert _raylet.wait_for_persisted_port(str(tmp_path), "n", getattr(_raylet, name), 100) == -1
+
+
+def test_what_stands_in_for_an_agent_of_ray_ends_with_its_parent() -> None:
+    from ray._private import process_watcher
+
+    assert '"RAY_RAYLET_PID"' in inspect.getsource(process_watcher), "agents do not learn of whom they are"
+    program = [sys.executable, "-I", "-S", ray_agent.__file__]
+    started = f"subprocess.Popen({program!r}, env={{'RAY_RAYLET_PID': str(os.getpid())}})"
+    parent = [sys.executable, "-I", "-S", "-c", f"import os, subprocess; {started}; print('started')"]
+    # The pipe is read to its end: until nobody holds it any more.
+    assert subprocess.check_output(parent, timeout=60) == b"started\n"
+
+
+def test_tune_counts_callbacks_by_a_function_of_a_module() -> None:
+    from ray.air._internal import usage
+    from ray.tune import tune
+
+    assert "air_usage.tag_callbacks(callbacks)" in inspect.getsource(tune)
+    assert tune.air_usage is usage
+    own = usage.tag_callbacks
+    with ray_private.callbacks_uncounted():
+        assert usage.tag_callbacks([object()]) is None
+    assert usage.tag_callbacks is own
 
 
 def test_tune_takes_the_environment_of_trials_from_two_collections() -> None:

@@ -6,8 +6,8 @@ Scores are [seed, task]. Their intervals are in `jackknife`.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 Scores = Float[np.ndarray, "... S K"]
 
@@ -23,7 +23,7 @@ def normalised(losses: Scores, nothing: Float[np.ndarray, "K"], best: Float[np.n
 def interquartile_mean(scores: Scores) -> Float[np.ndarray, "..."]:
     """The mean of the middle half of all seeds and tasks."""
     flat = scores.reshape(*scores.shape[:-2], -1)
-    found: np.ndarray = stats.trim_mean(flat, 0.25, axis=-1)
+    found: np.ndarray = scipy.stats.trim_mean(flat, 0.25, axis=-1)
     return found
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from analysis.inference.values import equal
 
@@ -29,7 +29,7 @@ def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         nearest = (np.asarray(margin) - np.abs(centre)) / error
     flipped = np.where(np.abs(centre) < margin, 0.5**count, 1.0)
-    found: np.ndarray = np.where(equal(differences), flipped, stats.t.sf(nearest, count - 1))
+    found: np.ndarray = np.where(equal(differences), flipped, scipy.stats.t.sf(nearest, count - 1))
     return found
 
 

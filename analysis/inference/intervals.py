@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from analysis.inference.values import ANY, CONFIDENCE, Interval, PerExample, Range, equal, without_ends
 from softprior.inputs.labels import counted
@@ -57,7 +57,7 @@ def ends_over_seeds(
 @cache
 def quantile_of_t(share: float, freedom: int) -> float:
     """Quantile of Student's t, remembered: scipy takes longer for it than for all else."""
-    return float(stats.t.ppf(share, freedom))
+    return float(scipy.stats.t.ppf(share, freedom))
 
 
 def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Interval:
@@ -88,7 +88,7 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
     else:
         total = max(of_seeds, of_groups)
         freedom = freedoms[0] if of_seeds >= of_groups else freedoms[1]
-    half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total / table.size))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total / table.size))
     return Interval(low=centre - half, high=centre + half, level=level)
 
 

@@ -9,8 +9,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ TUNE = {
 PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 """The number of trials that wait at Tune for a worker at a time; the others are not known to it yet."""
 
-PRELOADED = ("ray.tune", "softprior.studies.worker", "softprior.models.load", "softprior.training.trial")
-"""Modules that import all that a trial with a model of its own needs."""
+PRELOADED = "softprior.studies.preloaded"
+"""A module that imports all that a trial with a model of its own needs."""
 
 
 class Cluster:
@@ -67,9 +68,12 @@ class Cluster:
         self.nodes: list[dict[str, float]] = []
 
     def start(self) -> None:
-        """Starts to connect and returns at once: Ray takes seconds, in which the driver can do other work."""
+        """Starts to connect and returns soon: Ray takes seconds, in which the driver can do other work."""
         if self._thread is None:
             self._set_environment()
+            # Imported here: in the thread, imports of the caller, which has many of its own, would delay it.
+            with suppress(Exception):  # raised again where somebody waits for the cluster
+                import_module("ray")
             self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
             self._thread.start()
 
@@ -114,7 +118,7 @@ class Cluster:
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             wanted |= {} if name in os.environ else {name: "0"}
         if not elsewhere():
-            wanted |= self._threads() | {"RAY_preload_python_modules": ",".join(self._preloaded())}
+            wanted |= self._threads() | {"RAY_preload_python_modules": self._preloaded()}
             # Ray would end the worker that is started ahead as soon as the first trials have all CPUs.
             wanted["RAY_idle_worker_killing_time_threshold_ms"] = "60000"
             # Elsewhere Tune asks for all trials at once: a cluster that grows sees how many nodes it needs.
@@ -125,13 +129,13 @@ class Cluster:
     def _threads(self) -> dict[str, str]:
         return thread_environment(trial_threads(self._resources, self._placement))
 
-    def _preloaded(self) -> tuple[str, ...]:
+    def _preloaded(self) -> str:
         """What a worker imports as it starts, while the driver still plans: seconds of a trial's first step.
 
         Clients of a shared model need little of it. A worker with a GPU learns which one is its own only with
         its trial, and must not have looked for GPUs before.
         """
-        return () if has_shared_hosts(self._placement) or self._resources.gpus else PRELOADED
+        return "" if has_shared_hosts(self._placement) or self._resources.gpus else PRELOADED
 
     def _hold(self) -> None:
         # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the

@@ -5,9 +5,13 @@ None of it is promised to stay. `tests/test_private_parts.py` says which part an
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+
+from softprior.studies import ray_agent
 
 TEMPORARY = "_temp_dir"
 """Option of `ray.init`: the folder of sessions, in place of one below a temporary folder with a long path."""
@@ -52,15 +56,20 @@ def command_shown_as(change: Callable[[str], str]) -> AbstractContextManager[Non
 
 @contextmanager
 def bare_cluster() -> Iterator[None]:
-    """A cluster that is started meanwhile has no autoscaler, dashboard or log monitor.
+    """A cluster that is started meanwhile has no autoscaler, dashboard, log monitor or dashboard agent.
 
-    Each is a process that takes a second or two of a processor to start, and Ray waits for the dashboard.
+    Each is a process that takes a second or two of a processor to start. Ray waits for the dashboard; and for
+    the agent before the first worker starts, 3.4 s longer where another cluster has the agent's port.
     """
+    from ray._private import utils
     from ray._private.node import Node
 
     with ExitStack() as stack:
         for name in ("start_monitor", "start_api_server", "start_log_monitor"):
             stack.enter_context(_replacing(Node, name, lambda _: _nothing))
+        # Ray imports what the agent needs only to learn whether it is installed: half a second.
+        stack.enter_context(_replacing(utils, "get_dashboard_dependency_error", lambda _: _unwanted))
+        stack.enter_context(_command_of_raylet(_without_agent))
         yield
 
 
@@ -68,22 +77,58 @@ def _nothing(node: Any, **options: Any) -> None:
     """In place of a method that starts a process."""
 
 
+def _unwanted() -> ImportError:
+    """In place of what says whether the dashboard can run."""
+    return ImportError("softprior has no use for it")
+
+
+AGENT = "--dashboard_agent_command="
+"""Option of Ray's process for this node: the program that measures it and talks to the dashboard."""
+
+FOLDER, NODE = "--session_dir=", "--node_id="
+"""Further options: of which node it is, and the folder in which programs leave the numbers of their ports."""
+
+PORTS = ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME")
+"""Names of the agent's ports."""
+
+NO_PORT = -1
+"""What a minimal installation of Ray, whose agent listens to nobody, leaves in their place."""
+
+
+def _without_agent(command: list[str]) -> list[str]:
+    from ray import _raylet  # compiled, so without types
+
+    (folder,) = (word.removeprefix(FOLDER) for word in command if word.startswith(FOLDER))
+    (node,) = (word.removeprefix(NODE) for word in command if word.startswith(NODE))
+    for name in PORTS:
+        _raylet.persist_port(folder, node, getattr(_raylet, name), NO_PORT)  # type: ignore[attr-defined]
+    waiting = subprocess.list2cmdline([sys.executable, "-I", "-S", ray_agent.__file__])
+    return [f"{AGENT}{waiting}" if word.startswith(AGENT) else word for word in command]
+
+
 AHEAD = "--num_prestart_python_workers="
-"""Option of Ray's process for this node: the number of workers that it starts before anybody asks for one."""
+"""A further option: the number of workers that it starts before anybody asks for one."""
 
 
 def one_worker_ahead() -> AbstractContextManager[None]:
     """A cluster that is started meanwhile starts one worker ahead, and not one for each of its CPUs."""
+    return _command_of_raylet(
+        lambda command: [f"{AHEAD}1" if word.startswith(AHEAD) else word for word in command]
+    )
+
+
+def _command_of_raylet(change: Callable[[list[str]], list[str]]) -> AbstractContextManager[None]:
+    """Changes the command that starts Ray's process for this node."""
     from ray._private import services
 
-    def one(own: Any) -> Any:
+    def changed(own: Any) -> Any:
         def started(command: list[str], *given: Any, **options: Any) -> Any:
-            words = [f"{AHEAD}1" if word.startswith(AHEAD) else word for word in command]
-            return own(words, *given, **options)
+            raylet = any(word.startswith(AHEAD) for word in command)
+            return own(change(command) if raylet else command, *given, **options)
 
         return started
 
-    return _replacing(services, "start_ray_process", one)
+    return _replacing(services, "start_ray_process", changed)
 
 
 @contextmanager
@@ -99,6 +144,17 @@ def trials_without_environment() -> Iterator[None]:
         _replacing(class_cache, "ENV_VARS_TO_PROPAGATE", lambda _: set()),
     ):
         yield
+
+
+def callbacks_uncounted() -> AbstractContextManager[None]:
+    """Tune does not count its callbacks for Ray's usage statistics.
+
+    It would import the integration of every tracker that is installed, MLflow's among them, before it asks
+    for the first worker.
+    """
+    from ray.air._internal import usage
+
+    return _replacing(usage, "tag_callbacks", lambda _: lambda _callbacks: None)
 
 
 def backend_starts_in(context: Callable[[], AbstractContextManager[None]]) -> AbstractContextManager[None]:

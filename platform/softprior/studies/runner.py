@@ -87,7 +87,7 @@ def run_trials(
         forget_failures(trials, folder)
         from ray import tune
 
-        from softprior.studies.ray_private import trials_without_environment
+        from softprior.studies.ray_private import callbacks_uncounted, trials_without_environment
         from softprior.studies.tune_events import Events
 
         trainable = run_trial if shared is None else tune.with_parameters(run_trial, shared=shared)
@@ -95,10 +95,12 @@ def run_trials(
         at_a_time = concurrent(resources, placement)
         turns: Turns | None = None
         if search is None:
-            space["trial"] = tune.grid_search([trial.canonical() for trial in starts_first(trials)])
+            places = room(cluster.nodes, resources, placement)
+            places = min(places, at_a_time or places)
+            ordered = starts_first(trials, beside=places > 1)
+            space["trial"] = tune.grid_search([trial.canonical() for trial in ordered])
             if shared is None and not elsewhere():
-                places = room(cluster.nodes, resources, placement)
-                turns = _turns(min(places, at_a_time or places))
+                turns = _turns(places)
         events = Events(folder, observers, RETRIES, resources.patience)
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_resources(resources, placement)),
@@ -117,7 +119,8 @@ def run_trials(
                 callbacks=[events],
             ),
         )
-        with every_death_is_one(), nullcontext() if elsewhere() else trials_without_environment():
+        own_cluster = nullcontext() if elsewhere() else trials_without_environment()
+        with every_death_is_one(), callbacks_uncounted(), own_cluster:
             tuner.fit()
         if events.unwritten is not None:
             raise events.unwritten

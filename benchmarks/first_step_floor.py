@@ -1,0 +1,40 @@
+"""The least that a first step takes with Ray and transformers; `benchmarks.first_step --floor` runs it.
+
+One worker imports torch and transformers, loads the model as transformers does, and makes one step of a
+prompt, forward and back. There is no plan, prior, data set, validation, baseline, record or Ray Tune, and
+nothing runs beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+
+TOKENS, ROWS, POSITIONS = 20, 8, 128
+"""A prompt, and a batch of the quickstart's SQuAD, about as long as its rows."""
+
+
+def step(weights: str, done: str) -> None:
+    """Makes one step and leaves an empty file."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).requires_grad_(False)
+    tokens = torch.arange(ROWS * POSITIONS).view(ROWS, POSITIONS) % model.config.vocab_size
+    prompt = torch.zeros(TOKENS, model.config.hidden_size, requires_grad=True)
+    texts = model.get_input_embeddings()(tokens)
+    inputs = torch.cat([prompt.expand(ROWS, -1, -1), texts], dim=1)
+    logits = model(inputs_embeds=inputs).logits[:, TOKENS:-1]
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    Path(done).touch()
+
+
+if __name__ == "__main__":
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
+    ray.get(ray.remote(step).remote(*sys.argv[1:]))
