@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 from torch import nn
 from transformers import GemmaConfig, LlamaConfig
-from transformers.activations import ACT2FN
 from transformers.models.gemma.modeling_gemma import GemmaMLP
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from softprior.models.mlps import recompute
+from softprior.models.mlps import _says_so, recompute
 
 SMALL = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 2, "num_key_value_heads": 2}
 
@@ -65,26 +66,35 @@ def test_it_is_turned_off_by_who_asks():
     assert result(module, states)[2] == 3
 
 
+def test_it_is_done_once():
+    module, states = mlp().requires_grad_(False), torch.randn(2, 5, SMALL["hidden_size"])
+    assert recompute(module, lambda _: False) == [module]
+    assert recompute(module, lambda _: True) == []
+    assert result(module, states)[2] == 3
+
+
 class Rotated(LlamaMLP):
-    """Computes something else than the classes that name their parts so."""
+    """Computes something else with parts of the same names."""
 
     def forward(self, x):
         return super().forward(x.roll(1, -1))
 
 
-class Plain(nn.Module):
-    """Does not activate its gates."""
-
-    def __init__(self):
-        super().__init__()
-        own = mlp()
-        self.gate_proj, self.up_proj, self.down_proj = own.gate_proj, own.up_proj, own.down_proj
-        self.act_fn = ACT2FN["linear"]
+class Clamped(LlamaMLP):
+    """Computes something else only for large gates, as some families do in some layers."""
 
     def forward(self, x):
-        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.act_fn(self.gate_proj(x)).clamp(max=16) * self.up_proj(x))
 
 
-@pytest.mark.parametrize("module", [Rotated(LlamaConfig(**SMALL)), Plain(), nn.Linear(3, 3)])
+@pytest.mark.parametrize(
+    "module", [Rotated(LlamaConfig(**SMALL)), Clamped(LlamaConfig(**SMALL)), mlp("linear"), nn.Linear(3, 3)]
+)
 def test_other_modules_stay_as_they_are(module):
     assert recompute(module, lambda _: True) == []
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma3", "gemma2", "smollm3"])
+def test_families_say_so_in_the_installed_transformers(family):
+    module = import_module(f"transformers.models.{family}.modeling_{family}")
+    assert any(_says_so(kind.forward) for name, kind in vars(module).items() if name.endswith("MLP"))
