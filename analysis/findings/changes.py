@@ -105,13 +105,10 @@ def _steps(runs: Iterable[Run], planned: Mapping[str, int]) -> list[Addition]:
             words["beyond"][run.id] = run.record.continued.step
         elif own != before:
             words["beyond" if own > before else "below"][run.id] = before
-    return [
-        Addition(
-            f"steps {word} {', '.join(f'{step:,}' for step in sorted(set(own.values())))}", frozenset(own)
-        )
-        for word, own in words.items()
-        if own
-    ]
+    found = {
+        word: ", ".join(f"{step:,}" for step in sorted(set(own.values()))) for word, own in words.items()
+    }
+    return [Addition(f"steps {word} {found[word]}", frozenset(own)) for word, own in words.items() if own]
 
 
 def _cells(cell: Cell) -> set[str]:
