@@ -18,9 +18,9 @@ from softprior.errors import UserError
 from softprior.models.load import Loaded
 from softprior.prompt import Prompt
 from softprior.results.provenance import SOURCES
-from softprior.studies.own_code import require_origins
 from softprior.training.as_planned import require_same_losses
 from softprior.training.failure import TrialFailedError
+from softprior.training.own_code import require_origins
 from softprior.training.prober import Prober
 from softprior.training.setup import Setup
 

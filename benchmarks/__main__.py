@@ -22,6 +22,15 @@ from benchmarks.result import Result
 
 ROWS = {
     "step": ["benchmarks.peft_step", "--pairs", "{rounds}"],
+    "methods": ["benchmarks.method_step", "--rounds", "{rounds}"],
+    "generation": ["benchmarks.generation", "--rounds", "{rounds}"],
+    "statistics": ["benchmarks.activations", "--rounds", "{rounds}", "--tokens", "8000"],
+    "study": ["benchmarks.peer_tune", "--shuffle", "--rounds", "{rounds}"],
+    "rates": ["benchmarks.peer_tune", "--shuffle", "--rates", "4", "--rounds", "{rounds}"],
+    "hosted": [
+        *("benchmarks.hosted", "--trials", "4", "--context", "160", "--steps", "6", "--tokens", "1080"),
+        *("--rounds", "{rounds}"),
+    ],
     "start": ["benchmarks.first_step", "--runs", "{rounds}"],
     "growth": ["benchmarks.overhead", "--rounds", "{rounds}", "--trials", "100", "--dry-run-trials", "0"],
     "contention": ["benchmarks.contention", "--rounds", "{rounds}"],

@@ -30,6 +30,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from benchmarks.result import Result, tell
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
@@ -276,6 +277,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=12_000, help="tokens of a run (default: 12000)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each way (default: 5)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     parser.add_argument("--growth", action="store_true", help="peak memory at 10,000 and 1,000,000 tokens")
     parser.add_argument("--workers", action="store_true", help="two workers against two runs")
     parser.add_argument("--slope", type=int, metavar="TOKENS", help="memory over this number of tokens")
@@ -321,6 +323,21 @@ def main() -> None:
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
             f"peak {memory['peak']:.0f} MB, {memory['peak'] - memory['before']:.0f} above the model"
         )
+        if options.json and way == "statistics":
+            tell(
+                Result(
+                    name="activation statistics: forward passes alone over ours",
+                    value=statistics.median(ratios),
+                    low=min(ratios),
+                    high=max(ratios),
+                    goal=0.92,
+                    ours=statistics.median(seconds[way]),
+                    limit=statistics.median(seconds["forward"]),
+                    memory=memory["peak"] - memory["before"],
+                    unit="times (s)",
+                    rounds=options.rounds,
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks.result import Result, tell
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records
 
@@ -52,6 +53,7 @@ def main() -> None:
         "--own-at-once", type=int, help="trials with their own model at a time, as 1 on a GPU (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     options = parser.parse_args()
     threads = options.replicas * options.threads
     at_once = options.own_at_once or options.trials
@@ -83,6 +85,24 @@ def main() -> None:
         )
     memory, speed = (median(column) for column in zip(*ratios, strict=True))
     print(f"median: {memory:.2f} of the memory, {speed:.2f} times the throughput")
+    if options.json:
+        sharing = f"{options.trials} trials on a shared model, texts of up to {options.context} tokens"
+        for name, value, column, goal, most, unit in (
+            ("memory over own models'", memory, 0, 0.4, True, "GiB"),
+            ("throughput over own models'", speed, 1, 1.0, False, "trials per hour"),
+        ):
+            tell(
+                Result(
+                    name=f"{sharing}: {name}",
+                    value=value,
+                    low=min(ratio[column] for ratio in ratios),
+                    high=max(ratio[column] for ratio in ratios),
+                    goal=goal,
+                    most=most,
+                    unit=f"times ({unit})",
+                    rounds=options.rounds,
+                )
+            )
 
 
 def study(options: argparse.Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from statistics import median
 import torch
 
 from benchmarks.peft_step import BATCH, TOKENS, examples
+from benchmarks.result import Result, tell
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_local
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     options = parser.parse_args()
     limit_threads(options.threads)
     model = ModelSpec(id=options.model, device="cpu")
@@ -51,6 +53,18 @@ def main() -> None:
     for name, taken in times.items():
         ratios = [own / soft for own, soft in zip(taken, times["soft"], strict=True)]
         print(f"{name}: {median(taken):.2f} s a step, {median(ratios):.2f} of soft")
+        if options.json and name != "soft":
+            tell(
+                Result(
+                    name=f"training step, `{name}` over `soft`",
+                    value=median(ratios),
+                    low=min(ratios),
+                    high=max(ratios),
+                    ours=median(taken),
+                    unit="times (s)",
+                    rounds=options.rounds,
+                )
+            )
 
 
 if __name__ == "__main__":

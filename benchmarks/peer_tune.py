@@ -25,6 +25,8 @@ from typing import Any
 
 import yaml
 
+from benchmarks.result import Result, tell
+
 TOKENS, RATE, CLIP = 20, 1e-3, 1.0
 """Vectors of a prompt, learning rate, and most of a gradient's norm."""
 
@@ -53,6 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--shuffle", action="store_true", help="the peer's batches without order by length")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -73,6 +76,19 @@ def main() -> None:
             flush=True,
         )
     print(f"median: {median(ratios):.2f} times the trials an hour")
+    if options.json:
+        swept = f", {options.rates} rates" if options.rates > 1 else ""
+        tell(
+            Result(
+                name=f"study of {options.trials} trials{swept}: ours per hour over Ray Tune and PEFT's",
+                value=median(ratios),
+                low=min(ratios),
+                high=max(ratios),
+                goal=2.6 if swept else 2.3,
+                unit="times (trials per hour)",
+                rounds=options.rounds,
+            )
+        )
 
 
 def rates(options: argparse.Namespace) -> list[float]:

@@ -1,9 +1,10 @@
 """One soft-prompt training step against Hugging Face PEFT: python -m benchmarks.peft_step
 
 Same model, data type, prompt vectors and examples; equal loss and gradient are asserted first. Time is
-the CPU time of the process and wall time, as the median ratio over interleaved pairs, in two settings:
-the same right-padded batch, and an epoch of mixed lengths (PEFT in shuffled batches padded to the
-longest row, softprior in its own batches). Peak memory is that of a process of its own for each.
+the CPU time of the process and wall time, as the median ratio over interleaved pairs, in three settings:
+the same right-padded batch, an epoch of mixed lengths (PEFT in shuffled batches padded to the longest row,
+softprior in its own batches), and the same with softprior's batches, which are grouped by length, for both.
+Peak memory is that of a process of its own for each.
 
 The limit of a step is the CPU time of the products that it needs, each measured by itself in the same
 process: those of every block at every position that is not a pad, forward and back to the input, those of
@@ -199,16 +200,17 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
     parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"rows of a step (default: {BATCH})")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     parser.add_argument("--memory-of", choices=list(SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     limit_threads(options.threads)
     model = ModelSpec(id=options.model, device="cpu")
-    rows = examples(model, options.context, 4 * BATCH)
+    rows = examples(model, options.context, 4 * options.batch)
     embedding = load_local(model).host.embed(torch.arange(1000))
     prompt = embedding[torch.randperm(1000, generator=torch_generator(0, "benchmark"))[:TOKENS]].clone()
-    same = collate(rows[:BATCH])
+    same = collate(rows[: options.batch])
 
     if options.memory_of:
         side = SIDES[options.memory_of](model, prompt)
@@ -229,15 +231,21 @@ def main() -> None:
         sys.exit(f"not the same step: losses {their_loss} and {our_loss}, gradients differ by {error:.1e}")
     print(f"equal: losses {their_loss:.6f} and {our_loss:.6f}, gradients differ by {error:.1e} of their norm")
 
-    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, BATCH)
+    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, options.batch)
     random = [collate([rows[i] for i in chosen]) for chosen in shuffled]
-    order = training_batches([len(row.tokens) for row in rows], BATCH, seed=0)
-    own = [collate([rows[i] for i in next(order)]) for _ in range(len(rows) // BATCH)]
+    order = training_batches([len(row.tokens) for row in rows], options.batch, seed=0)
+    own = [collate([rows[i] for i in next(order)]) for _ in range(len(rows) // options.batch)]
     results: dict[str, Any] = {
         "same batch": compare("same batch", lambda: peft.step(same), lambda: ours.step(same), options.pairs),
         "mixed lengths": compare(
             "mixed lengths",
             lambda: [peft.step(batch) for batch in random],
+            lambda: [ours.step(batch) for batch in own],
+            max(1, options.pairs // 2),
+        ),
+        "grouped by length": compare(
+            "grouped by length",
+            lambda: [peft.step(batch) for batch in own],
             lambda: [ours.step(batch) for batch in own],
             max(1, options.pairs // 2),
         ),
@@ -259,11 +267,12 @@ def main() -> None:
     if not options.json:
         print(json.dumps(results, indent=1))
         return
-    for name, goal in (("same batch", None), ("mixed lengths", 2.0)):
+    of = "" if options.batch == BATCH else f", {options.batch} rows"
+    for name, goal in (("same batch", None), ("mixed lengths", 2.0), ("grouped by length", None)):
         found = results[name]
         tell(
             Result(
-                name=f"training step, `soft`, {name}: PEFT's time over ours",
+                name=f"training step, `soft`, {name}{of}: PEFT's time over ours",
                 value=found["cpu_ratio"],
                 low=found["cpu_min"],
                 high=found["cpu_max"],
@@ -278,7 +287,7 @@ def main() -> None:
     share, limit, spent = shares[len(shares) // 2]
     tell(
         Result(
-            name="training step, `soft`, mixed lengths: products that it needs over ours",
+            name=f"training step, `soft`, mixed lengths{of}: products that it needs over ours",
             value=share,
             low=shares[0][0],
             high=shares[-1][0],
@@ -293,7 +302,7 @@ def main() -> None:
     mine, theirs = memory["softprior"], memory["peft"]
     tell(
         Result(
-            name="memory of a step: ours over PEFT's",
+            name=f"memory of a step{of}: ours over PEFT's",
             value=mine / theirs,
             ours=mine,
             peer=theirs,

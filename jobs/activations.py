@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.support.exits import FAILED, FINISHED, status_of
+from jobs.support.options import add_code
 from jobs.support.screen import screen
 from jobs.support.stopping import Stop, stoppable
 from softprior.inputs.study_files import load_spec
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="what to read (YAML)")
     parser.add_argument("override", nargs="*", help="values to change: key.path=value, such as sample=500")
+    add_code(parser, "a Python file with tasks of your own (runs it, here and on the workers)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read and what it costs")
     parser.add_argument(
         "--no-findings", action="store_true", help="only the store: no comparisons of tasks, no figures"
@@ -77,7 +79,10 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.studies.cluster import Cluster, elsewhere
     from softprior.studies.estimate import trials_at_once
     from softprior.tracking.client import tracking_uri
+    from softprior.training.own_code import read_code, use_code
 
+    for path in options.code:
+        use_code(read_code(path))
     results = results_folder(options.results)
     server = tracking_uri(spec.tracking, results)
     plan = plan_activations(spec, str(options.file))

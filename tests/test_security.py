@@ -62,7 +62,7 @@ def keywords(name: str) -> Iterator[tuple[str, str]]:
 def test_code_is_run_in_two_places_alone() -> None:
     """A file that the user names with --code, and values between a process and those that it has started."""
     assert places(RUNS) == {
-        ("platform/softprior/studies/own_code.py", "exec"),
+        ("platform/softprior/training/own_code.py", "exec"),
         ("platform/softprior/models/rank_group.py", "pickle.loads"),
     }
 

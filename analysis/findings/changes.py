@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from analysis.findings.design import Design, Expected, expected, key_of
+from analysis.findings.design import Design, Expected, expected, key_of, planned_steps
 from analysis.findings.study import Cell, Run
 from softprior.inputs.labels import by_number
 
@@ -57,21 +57,22 @@ class Addition(NamedTuple):
 def added(runs: Iterable[Run], design: Design | None) -> tuple[list[Run], list[Addition]]:
     """The runs that were planned, and what was added to them: seeds, each prior, and steps.
 
-    A run of an added prior with an added seed belongs to both. Steps were added to a run that went on from
-    an earlier, shorter one.
+    A run of an added prior with an added seed belongs to both. Steps were changed for a run that went on from
+    an earlier, shorter one, and for one that has other steps than its cell was planned with.
 
     Args:
-        design: None if the study has none; then only steps are known to have been added.
+        design: None if the study has none; then only runs that went on are known to have other steps.
     """
     every = list(runs)
-    longer = [run for run in every if run.record.continued is not None]
+    steps = _steps(every, {} if design is None else planned_steps(design))
+    changed = frozenset[str]().union(*(one.trials for one in steps))
     if design is None:
-        return [run for run in every if run.record.continued is None], _steps(longer)
+        return [run for run in every if run.id not in changed], steps
     priors = expected([design], [])
     kept: list[Run] = []
     others: list[Run] = []
     for run in every:
-        planned = run.record.continued is None and is_planned(run, design, priors)
+        planned = run.id not in changed and is_planned(run, design, priors)
         (kept if planned else others).append(run)
     seeds = sorted({run.seed for run in others} - set(design.seeds))
     known = {key for own in priors.values() for key in own}
@@ -84,18 +85,30 @@ def added(runs: Iterable[Run], design: Design | None) -> tuple[list[Run], list[A
         words = f"{by_number(len(seeds), 'seed', 'seeds')} {', '.join(map(str, seeds))}"
         trials = frozenset(run.id for run in others if run.seed in seeds)
         found.insert(0, Addition(words, trials))
-    found += _steps(longer)
+    found += steps
     rest = frozenset(run.id for run in others).difference(*(one.trials for one in found))
     return kept, [*found, *([Addition("other trials", rest)] if rest else [])]
 
 
-def _steps(longer: Iterable[Run]) -> list[Addition]:
-    """The steps that were added to runs, in words that name where these went on."""
-    begun = {run.id: run.record.continued.step for run in longer if run.record.continued is not None}
-    if not begun:
-        return []
-    beyond = ", ".join(f"{step:,}" for step in sorted(set(begun.values())))
-    return [Addition(f"steps beyond {beyond}", frozenset(begun))]
+def _steps(runs: Iterable[Run], planned: Mapping[str, int]) -> list[Addition]:
+    """The runs whose steps are others than before, in words that name the earlier steps.
+
+    Args:
+        planned: steps by `Key.cell`.
+    """
+    words: dict[str, dict[str, int]] = {"beyond": {}, "below": {}}
+    for run in runs:
+        spec = run.record.spec
+        own = 0 if spec.training is None else spec.training.steps
+        before = planned.get(key_of(spec).cell, own)
+        if run.record.continued is not None:
+            words["beyond"][run.id] = run.record.continued.step
+        elif own != before:
+            words["beyond" if own > before else "below"][run.id] = before
+    found = {
+        word: ", ".join(f"{step:,}" for step in sorted(set(own.values()))) for word, own in words.items()
+    }
+    return [Addition(f"steps {word} {found[word]}", frozenset(own)) for word, own in words.items() if own]
 
 
 def _cells(cell: Cell) -> set[str]:

@@ -1,4 +1,4 @@
-"""The seeds and priors that a study planned before its first trial had finished, as study.json has them."""
+"""What a study planned before its first trial had finished: seeds, priors and steps, as in study.json."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ class PlannedPrior(Spec):
 
 
 class PlannedCell(Spec):
-    """A combination of task, method and regularisers, with its priors; without the paths of files."""
+    """A combination of task, method and regularisers, without the paths of files.
+
+    Attributes:
+        priors: those that its prompts start from.
+        steps: of training; None in designs from before they had them.
+    """
 
     task: dict[str, Any]
     method: dict[str, Any]
     regularisers: tuple[dict[str, Any], ...]
     priors: tuple[PlannedPrior, ...]
+    steps: int | None = None
 
 
 class Design(Spec):
-    """The seeds and priors of a study, as study.json has them."""
+    """The seeds, priors and steps of a study, as study.json has them."""
 
     seeds: tuple[int, ...]
     cells: tuple[PlannedCell, ...]
@@ -65,7 +71,11 @@ def design_of(trials: Iterable[TrialSpec]) -> Design:
         assert trial.prior is not None
         value, key = trial.without_paths(), key_of(trial)
         cells[key.cell] = PlannedCell(
-            task=value["task"], method=value["method"], regularisers=value["regularisers"], priors=()
+            task=value["task"],
+            method=value["method"],
+            regularisers=value["regularisers"],
+            priors=(),
+            steps=None if trial.training is None else trial.training.steps,
         )
         priors.setdefault(key.cell, {})[key.prior] = PlannedPrior(
             called=called[trial.prior.canonical()], entry=value["prior"], files=trial.prior_fingerprint
@@ -107,10 +117,19 @@ def expected(designs: Iterable[Design], trials: Iterable[TrialSpec]) -> Expected
     found: dict[str, dict[str, str]] = {}
     for design in (*designs, design_of(trials)):
         for cell in design.cells:
-            own = found.setdefault(_text([cell.task, cell.method, cell.regularisers]), {})
+            own = found.setdefault(_key(cell), {})
             for prior in cell.priors:
                 own.setdefault(_text([prior.entry, prior.files]), prior.called)
     return found
+
+
+def planned_steps(design: Design) -> dict[str, int]:
+    """The steps that were planned in each cell, by `Key.cell`; not those of designs that do not have them."""
+    return {_key(cell): cell.steps for cell in design.cells if cell.steps is not None}
+
+
+def _key(cell: PlannedCell) -> str:
+    return _text([cell.task, cell.method, cell.regularisers])
 
 
 def _text(value: object) -> str:

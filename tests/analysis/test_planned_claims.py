@@ -178,6 +178,13 @@ def planned(study: Study, seeds: int, priors: int) -> Study:
     return replace(study, planned=RULES, design=design, expected=expected([design], trials))
 
 
+def planned_with(study: Study, steps: int | None) -> Study:
+    """The same study, begun with another number of steps."""
+    assert study.design is not None
+    cells = tuple(cell.model_copy(update={"steps": steps}) for cell in study.design.cells)
+    return replace(study, design=study.design.model_copy(update={"cells": cells}))
+
+
 def test_the_numbers_of_a_lost_prior_stay_but_do_not_decide() -> None:
     study = simulated(Truth(priors=PRIORS, rates=(0.01,)))
     whole = planned(study, 9, 3)
@@ -262,10 +269,19 @@ def test_findings_that_rest_on_raised_steps_are_exploratory() -> None:
 
     assert [one.added for one in of(longer(("vocabulary",)), "memory")] == ["", "steps beyond 10"]
     every = longer(("isotropic", "fitted", "vocabulary"))
-    for whole in (every, replace(every, design=None)):
+    for whole in (every, replace(every, design=None), planned_with(study, 10)):
         (found,) = of(whole, "quality")
         assert found.exploratory
         assert row(found)[1].text == "exploratory: rests on steps beyond 10"
+
+
+def test_steps_that_were_planned_otherwise_are_no_part_of_the_plan() -> None:
+    """Whether the trials went on or were trained anew; designs of before do not say how many there were."""
+    study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,))), seeds=9, priors=3)
+    steps = study.runs[0].record.spec.training
+    assert steps is not None
+    said = {10: "steps beyond 10", steps.steps: "", 10**6: "steps below 1,000,000", None: ""}
+    assert {count: of(planned_with(study, count), "quality")[0].added for count in said} == said
 
 
 def test_a_rule_in_other_words_is_still_the_planned_one() -> None:

@@ -23,7 +23,7 @@ from softprior.inputs.base import Spec
 from softprior.inputs.components import Table
 from softprior.inputs.specs import StudySpec
 from softprior.priors.domain import Domain
-from softprior.studies.own_code import TABLES
+from softprior.training.own_code import TABLES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -25,10 +25,10 @@ from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
-from softprior.studies.own_code import TABLES
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tasks import TASKS
+from softprior.training.own_code import TABLES
 from tests.builders import Finished, study_file
 
 ROOT = Path(__file__).parents[2]

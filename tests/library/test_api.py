@@ -14,7 +14,7 @@ from beartype.door import is_bearable
 
 import softprior
 from softprior.inputs import components
-from softprior.studies import own_code
+from softprior.training import own_code
 from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from jobs import study as command
+from softprior.activations.plan import plan_activations
+from softprior.activations.spec import ActivationsSpec
+from softprior.activations.worker import Worker
 from softprior.errors import UserError
 from softprior.inputs import components
 from softprior.inputs.components import package_origin
@@ -22,11 +25,12 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.results.records import load_records
-from softprior.studies import own_code
-from softprior.studies.own_code import OwnCode, read_code, require_origins, use_code
 from softprior.studies.plan import Plan, plan_study
 from softprior.tasks import TASKS
+from softprior.tasks.prepare import prepare
 from softprior.testing import check_method, check_prior, check_regulariser, check_task
+from softprior.training import own_code
+from softprior.training.own_code import OwnCode, read_code, require_origins, use_code
 from tests.builders import study_file, tiny
 from tests.studies.runs import ONE, here
 
@@ -140,6 +144,32 @@ def test_a_component_of_each_axis_of_a_package_passes_its_suite(
     check_method(middle())
     check_task(vessels(), tiny().tokenizer)
     check_regulariser(REGULARISERS["centred"]())
+
+
+def own_task(word: str = "urn") -> OwnCode:
+    """The package's task as a file, with this word for its first answer."""
+    text = (KIT / "softprior_kit.py").read_text(encoding="utf-8")
+    return OwnCode("own.py", text.replace('"urn"', repr(word)))
+
+
+def test_an_edited_task_has_rows_and_stores_of_its_own(tmp_path, forgotten):
+    """Its parameters and the fingerprint of its data are as before. Workers of the activation job get it."""
+    spec = ActivationsSpec.model_validate({"name": "own", "model": "tiny", "tasks": ["vessels"]})
+    answers, plans = [], []
+    for code in (own_task(), own_task("pan")):
+        components._OWN.clear()
+        use_code(code)
+        answers.append(prepare(TASKS["vessels"](), tiny().tokenizer, "t").test.answers(0))
+        plans.append(plan_activations(spec))
+    assert answers == [("urn",), ("pan",)]
+    first, second = plans
+    assert first.key != second.key
+    given = (spec.model_dump_json(), second.identity, str(tmp_path))
+    components._OWN.clear()
+    Worker(*given, code=[list(own_task("pan"))])
+    components._OWN.clear()
+    with pytest.raises(UserError, match="vessels changed after the run was planned"):
+        Worker(*given, code=[list(own_task())])
 
 
 def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):

@@ -28,7 +28,6 @@ ROWS = "add rows, or name a file for test (data: {train: FILE, test: FILE})"
         ("arithmetic", 12, 8, 0, "8 answers, 0.35, raise evaluation.examples and evaluation.generate"),
         ("arithmetic", 32, 32, 254, "2 answers, 0.50, add data"),
         ("arithmetic", 8, 0, 0, ""),
-        ("language", 8, 8, 0, ""),
         ("choices", 15, 0, 0, "15 answers, 0.25, raise evaluation.examples"),
         ("choices", 16, 8, 0, ""),
         ("choices", 32, 0, 250, f"6 answers, 0.40, {ROWS}"),
@@ -57,10 +56,20 @@ def test_a_few_examples_that_are_asked_for_and_a_test_file_have_their_own_remedi
     assert few_notes("own", files, EvaluationSpec(), {"test_short": 250})[0].endswith("add rows to b.csv")
 
 
-def test_a_loss_of_few_examples_is_told_where_the_data_have_no_more() -> None:
-    own = TASKS.component(Entry(name="language", params={}))
-    told = few_notes("own", own, EvaluationSpec(), {"test_short": 250})
-    assert told == ["own: its loss on 6 test examples says little; for 16 or more add data"]
+@pytest.mark.parametrize(
+    ("params", "examples", "short", "told"),
+    [
+        ({}, 32, 250, "6 test examples says little; for 16 or more add data"),
+        ({"test_examples": 9}, 32, 0, "9 test examples says little; for 16 or more raise test_examples"),
+        ({}, 8, 0, "8 test examples says little; for 16 or more raise evaluation.examples"),
+    ],
+)
+def test_a_loss_of_few_examples_is_told_with_the_remedy(
+    params: dict[str, int], examples: int, short: int, told: str
+) -> None:
+    own = TASKS.component(Entry(name="language", params=params))
+    notes = few_notes("own", own, EvaluationSpec(examples=examples), {"test_short": short})
+    assert notes == [f"own: its loss on {told}"]
 
 
 def test_limits_that_nobody_set_are_told_in_one_line_and_can_be_left_out() -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from softprior.errors import UserError
 from softprior.tasks import Arithmetic
+from softprior.tasks import prepare as module
 from softprior.tasks.base import SPLITS, answer_row
-from softprior.tasks.prepare import prepare
+from softprior.tasks.prepare import is_prepared, prepare, prepared_here
 
 TASK = Arithmetic(modules=("two_digit_addition",), train_examples=12, validation_examples=3, test_examples=3)
 
@@ -43,6 +44,20 @@ def test_a_failed_preparation_leaves_nothing_behind(tokenizer, monkeypatch):
         with pytest.raises(UserError, match="none of the 12 for train fits"):
             prepare(TASK, tokenizer, "t")
     assert len(prepare(TASK, tokenizer, "t").train) == 12
+
+
+def test_a_split_that_other_code_could_not_use_is_looked_at_again(tokenizer, monkeypatch):
+    row, unfit = Arithmetic.row, set(TASK.splits().train["id"])
+    with monkeypatch.context() as other:
+        other.setattr(module, "SOURCES", "other")
+        other.setattr(Arithmetic, "row", lambda *given: None if given[1].id in unfit else row(*given))
+        assert set(prepare(TASK, tokenizer, "t", ("test",)).faults) == {"train"}
+    assert not is_prepared(TASK, "t")
+    assert prepare(TASK, tokenizer, "t").faults == {}
+    assert is_prepared(TASK, "t")
+    found = prepared_here(TASK, "t")
+    assert found is not None
+    assert len(found.train) == 12
 
 
 def test_a_tokenizer_without_an_end(make_tokenizer):

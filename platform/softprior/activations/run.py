@@ -21,6 +21,7 @@ from softprior.inputs.labels import by_number, counted
 from softprior.results.files import write_json
 from softprior.results.lease import locked
 from softprior.results.storage import remove_folder
+from softprior.training.own_code import in_use
 
 ROUNDS = 3
 """How often shards that were lost with their worker are given out again."""
@@ -154,6 +155,7 @@ def _read(
             "spec": spec.model_copy(update={"model": model}).model_dump_json(),
             "identity": plan.identity,
             "folder": str(folder.root),
+            "code": [list(code) for code in in_use()],
         },
     )
     failed: dict[str, str] = {}

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from softprior.activations.shards import Reading, Shard
 from softprior.assets.tokens import Tokenizer
-from softprior.tasks import Task
+from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.notes import data_notes
 from softprior.tasks.parts import TEMPLATE
@@ -62,7 +62,7 @@ class TaskTexts:
         # Once the template was part of the input, and texts were not joined as they are now.
         marks = ["template"] if TEMPLATE in prepared.text(order[0]).parts else []
         corrections = TokenizerFacts.of(loaded.tokenizer).corrections(task, trained=False)
-        found = "-".join([task.fingerprint(), *marks, *corrections])
+        found = "-".join([task.fingerprint(), *TASKS.origins(task), *marks, *corrections])
         return cls(name, prepared, tuple(order), few, found, tuple(data_notes(name, task, whole.look)))
 
     def shards(self, tokens: int) -> list[Shard]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -37,10 +37,22 @@ UNUSABLE = (OSError, SafetensorError, UserError)
 class Worker:
     """Called by Ray Data with one shard at a time; returns what came of it."""
 
-    def __init__(self, spec: str, identity: dict[str, str], folder: str) -> None:
+    def __init__(
+        self, spec: str, identity: dict[str, str], folder: str, code: Sequence[Sequence[str]] = ()
+    ) -> None:
+        """
+        Args:
+            spec: as JSON.
+            identity: of the plan.
+            folder: where sums go.
+            code: the names and texts of the user's own files.
+        """
         from softprior.models.load import load_local
+        from softprior.training.own_code import OwnCode, use_code
         from softprior.training.threads import limit_threads
 
+        for name, text in code:
+            use_code(OwnCode(name, text))
         self._spec = ActivationsSpec.model_validate_json(spec)
         limit_threads(self._spec.resources.cpus)
         loaded = load_local(self._spec.model)

@@ -179,6 +179,6 @@ def use_code(path: str | Path) -> None:
     Raises:
         UserError: it is not a Python file, or fails when it is run.
     """
-    from softprior.studies import own_code
+    from softprior.training import own_code
 
     own_code.use_code(own_code.read_code(Path(path)))

@@ -18,11 +18,11 @@ from softprior.results.storage import RemotePath
 from softprior.studies.cluster import PENDING, Cluster, elsewhere, lacks_gpu
 from softprior.studies.deaths import every_death_is_one
 from softprior.studies.order import starts_first
-from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, room, trial_resources, trial_threads
 from softprior.studies.replicas import replicas
 from softprior.studies.worker import run_trial
 from softprior.training.events import Observer
+from softprior.training.own_code import in_use
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial

@@ -48,10 +48,10 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     """
     from ray import tune
 
-    from softprior.studies.own_code import OwnCode, require_origins, use_code
     from softprior.training.as_planned import require_as_planned
     from softprior.training.environment import environment
     from softprior.training.extension import extend, lasting, not_extended
+    from softprior.training.own_code import OwnCode, require_origins, use_code
     from softprior.training.setup import Setup
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial

@@ -67,15 +67,13 @@ def few_notes(name: str, task: Task, evaluation: EvaluationSpec, notes: Mapping[
     answers = min(there, *settings.values())
     if not 0 < answers < FEWEST:
         return []
-    if not task.generates:
-        if there >= min(FEWEST, task.test_examples):
-            return []
-        few = counted(there, "test example")
-        return [f"{name}: its loss on {few} says little; for {FEWEST} or more {task.enlarged()}"]
     small = [setting for setting, count in settings.items() if count < FEWEST]
     remedies = [f"raise {' and '.join(small)}"] if small else []
     if there < min(FEWEST, task.test_examples):  # the split has no more
         remedies.append(task.enlarged())
+    if not task.generates:
+        few = counted(answers, "test example")
+        return [f"{name}: its loss on {few} says little; for {FEWEST} or more {', and '.join(remedies)}"]
     # An accuracy is between 0 and 1, and the interval of a few answers would be wider than that.
     width = min(0.5, WIDTH / sqrt(answers))
     return [

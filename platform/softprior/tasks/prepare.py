@@ -20,7 +20,8 @@ from softprior.assets.cache import cache_root, ensure
 from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.inputs.data_files import plain
 from softprior.prompt import Row
-from softprior.results.provenance import edits
+from softprior.results.provenance import SOURCES, edits
+from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task, require_usable
 from softprior.tasks.choice_rows import FEATURES, NO_CHOICES, ChoiceColumns, choice_columns
 from softprior.tasks.partition import round_robin
@@ -58,7 +59,8 @@ def prepare(
     """Tokenises a task's examples, unless the cache has them for this task, data and tokenizer.
 
     Each split takes the first examples that fit, as many as the task asks for, in the task's order. An
-    example whose tokens are not those of the joined text is left out like one that does not fit.
+    example whose tokens are not those of the joined text is left out like one that does not fit. A split
+    that other code could not use is looked at again.
 
     Args:
         needs: the splits that are read; others may be empty.
@@ -70,7 +72,11 @@ def prepare(
     def build(folder: Path) -> None:
         _write(task, tokenizer, folder, needs)
 
-    found = _opened(ensure(_relative(task, tokenizer_fingerprint), build))
+    relative = _relative(task, tokenizer_fingerprint)
+    folder = ensure(relative, build)
+    if set(_opened(folder).faults) & set(needs) and _facts(folder / FACTS).get("sources") != SOURCES:
+        folder = ensure(_again(relative), build)
+    found = _opened(folder)
     require_usable(found.faults, needs)
     return found
 
@@ -81,8 +87,8 @@ def prepared_here(task: Task, tokenizer_fingerprint: str) -> Prepared | None:
     Raises:
         UserError: the source data has no fingerprint, as its file is missing.
     """
-    folder = cache_root() / _relative(task, tokenizer_fingerprint)
-    return _opened(folder) if (folder / FACTS).is_file() else None
+    folder = _folder(task, tokenizer_fingerprint)
+    return None if folder is None else _opened(folder)
 
 
 def is_prepared(task: Task, tokenizer_fingerprint: str, needs: Sequence[Split] = SPLITS) -> bool:
@@ -91,8 +97,20 @@ def is_prepared(task: Task, tokenizer_fingerprint: str, needs: Sequence[Split] =
     Raises:
         UserError: the source data has no fingerprint, as its file is missing.
     """
-    path = cache_root() / _relative(task, tokenizer_fingerprint) / FACTS
-    return path.is_file() and not set(_facts(path).get("faults", {})) & set(needs)
+    folder = _folder(task, tokenizer_fingerprint)
+    return folder is not None and not set(_facts(folder / FACTS).get("faults", {})) & set(needs)
+
+
+def _folder(task: Task, tokenizer_fingerprint: str) -> Path | None:
+    """Where the cache has a task's examples: what was looked at again, if anything was; None without any."""
+    relative = _relative(task, tokenizer_fingerprint)
+    folders = (cache_root() / place for place in (_again(relative), relative))
+    return next((folder for folder in folders if (folder / FACTS).is_file()), None)
+
+
+def _again(relative: str) -> str:
+    """Where the cache has what this code made of a task that other code could not use."""
+    return f"{relative}-{SOURCES[:16]}"
 
 
 @lru_cache(maxsize=8)
@@ -134,7 +152,11 @@ def _facts(path: Path) -> dict[str, Any]:
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
     """Where the cache has a task's examples in a tokenizer's tokens."""
     key = json.dumps(
-        [FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint, *edits()]
+        [
+            *(FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint),
+            *edits(),
+            *TASKS.origins(task),
+        ]
     )
     return f"prepared/{type(task).__name__.lower()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
@@ -167,6 +189,7 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path, needs: Sequence[Split
         "quarantine": [astuple(row) for row in splits.quarantined],
         "firsts": firsts,
         "faults": faults,
+        "sources": SOURCES,
         "largest": largest,
     }
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")

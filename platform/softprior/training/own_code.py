@@ -23,8 +23,8 @@ from softprior.inputs.paths import home_path
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
-from softprior.studies.self_contained import require_self_contained
 from softprior.tasks import TASKS
+from softprior.training.self_contained import require_self_contained
 
 TABLES: tuple[Table[Any], ...] = (PRIORS, METHODS, TASKS, REGULARISERS)
 

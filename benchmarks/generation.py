@@ -1,0 +1,136 @@
+"""Greedy answers against Hugging Face PEFT's `generate`: python -m benchmarks.generation
+
+The same model, prompt vectors and SQuAD questions of mixed lengths on both sides, and the same number of new
+tokens for each row, without an early stop. PEFT gets left-padded batches in the order of the rows, which is
+the usual way. Answers are compared with PEFT's row by row, which pads nothing. A ratio is PEFT's processor
+time over ours, as the median over interleaved rounds.
+
+A second line says which share of our time is the pass over the input (one new token).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.peft_step import TOKENS, Peft, examples, timed
+from benchmarks.result import Result, tell
+from softprior.inputs.specs import ModelSpec
+from softprior.models.load import load_local
+from softprior.prompt import Batch, Place, Row, collate
+from softprior.seeding import torch_generator
+from softprior.training.threads import limit_threads
+
+BATCH = 16
+"""Rows of a batch, as in evaluation's."""
+
+
+def inputs_of(rows: list[Row]) -> list[Row]:
+    """The rows without their answers."""
+    found = []
+    for row in rows:
+        length = row.scored.index(True)
+        nothing = [False] * length
+        found.append(Row(row.id, row.tokens[:length], nothing, nothing))
+    return found
+
+
+def left_padded(rows: list[Row]) -> dict[str, Tensor]:
+    """A batch as PEFT's `generate` takes it."""
+    longest = max(len(row.tokens) for row in rows)
+    tokens = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(tokens)
+    for i, row in enumerate(rows):
+        tokens[i, longest - len(row.tokens) :] = torch.tensor(row.tokens)
+        mask[i, longest - len(row.tokens) :] = 1
+    return {"input_ids": tokens, "attention_mask": mask}
+
+
+def written(model: Any, rows: list[Row], new: int) -> list[list[int]]:
+    """PEFT's answers to one batch."""
+    given = left_padded(rows)
+    options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+    with torch.no_grad():
+        found: Tensor = model.generate(**given, **options)
+    return [answer[-new:] for answer in found.tolist()]
+
+
+def main() -> None:
+    """Compares the answers, then the time."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generation", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
+    parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
+    parser.add_argument("--rows", type=int, default=2 * BATCH)
+    parser.add_argument("--new", type=int, default=16, help="tokens of an answer (default: 16)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    spec = ModelSpec(id=options.model, device="cpu")
+    rows = inputs_of(examples(spec, options.context, options.rows))
+    host = load_local(spec).host
+    order = torch.randperm(1000, generator=torch_generator(0, "benchmark"))[:TOKENS]
+    vectors = host.embed(torch.arange(1000))[order].clone()
+    peft = Peft(spec, vectors)._model
+    batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+    made: list[Batch] = [collate(batch) for batch in batches]
+
+    def ours(new: int) -> list[list[int]]:
+        prompt = {Place(0): vectors}
+        return [
+            list(answer)
+            for batch in made
+            for answer in host.generate(prompt, batch, max_new=new, stop=frozenset())
+        ]
+
+    def theirs() -> list[list[int]]:
+        return [answer for batch in batches for answer in written(peft, batch, options.new)]
+
+    answers, alone = ours(options.new), [written(peft, [row], options.new)[0] for row in rows]
+    same = sum(one == other for one, other in zip(answers, alone, strict=True))
+    print(f"{same} of {len(rows)} answers are those of PEFT row by row", flush=True)
+    if same < 0.9 * len(rows):  # rounding decides between tokens that are nearly as likely
+        sys.exit("not the same answers; nothing is measured")
+    theirs()
+    taken = [
+        [timed(work)[0] for work in (theirs, partial(ours, options.new), partial(ours, 1))]
+        for _ in range(options.rounds)
+    ]
+    ratios = sorted(peer / own for peer, own, _ in taken)
+    prefill = sorted(first / own for _, own, first in taken)
+    peer, own, _ = (median(column) for column in zip(*taken, strict=True))
+    print(f"PEFT {peer:.2f} s CPU, softprior {own:.2f} s, ratio {median(ratios):.2f}; {prefill=}", flush=True)
+    if options.json:
+        shape = f"{len(rows)} answers of {options.new} tokens"
+        common = {"unit": "times (s CPU)", "rounds": options.rounds, "ours": own, "cpu": own}
+        tell(
+            Result(
+                name=f"{shape}: PEFT's time over ours",
+                value=median(ratios),
+                low=ratios[0],
+                high=ratios[-1],
+                peer=peer,
+                goal=2.0,
+                **common,
+            )
+        )
+        tell(
+            Result(
+                name=f"{shape}: the pass over the input over all of it",
+                value=median(prefill),
+                low=prefill[0],
+                high=prefill[-1],
+                **common,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
