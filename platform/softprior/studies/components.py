@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
@@ -72,13 +73,22 @@ class Components:
 
     def examples(self, task: Task, split: Split) -> int:
         """Number of examples of a split: those asked for, less what the data are known to lack."""
-        known = self.data.get(TASKS.entry(task).canonical(), {})
+        known = self.data.get(self._text(task), {})
         return task.examples_of(split) - known.get(f"{split}_short", 0)
 
     def positions(self, task: Task, split: Split) -> float:
         """Mean number of tokens of an example, answer included: an estimate until they are tokenised."""
-        known = self.lengths.get(TASKS.entry(task).canonical(), {})
+        known = self.lengths.get(self._text(task), {})
         return known[split] if split in known else task.positions()
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """The texts of the tasks, by identity: plans of thousands of trials ask for each of them often."""
+        return {id(task): text for text, task in self.tasks.items()}
+
+    def _text(self, task: Task) -> str:
+        known = self._texts.get(id(task))
+        return TASKS.entry(task).canonical() if known is None else known
 
     def are_tokenised(self, trials: Iterable[TrialSpec]) -> bool:
         """Whether the positions of all tasks of these trials are known."""

@@ -112,7 +112,7 @@ def listed(
 
 def going_on(trials: Sequence[TrialSpec], begun: Mapping[str, int]) -> list[str]:
     """How many trials go on from which step of earlier ones."""
-    steps = Counter(begun[trial.id] for trial in trials if trial.id in begun)
+    steps = Counter(begun[trial.id] for trial in trials if begun and trial.id in begun)
     return [
         f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,} of an earlier one"
         for step, count in sorted(steps.items())

@@ -112,7 +112,7 @@ def total_cost(
     Args:
         begun: steps that trials go on from, by trial id.
     """
-    found = (trial_cost(trial, components, begun.get(trial.id, 0)) for trial in trials)
+    found = (trial_cost(trial, components, begun.get(trial.id, 0) if begun else 0) for trial in trials)
     return sum(found, Cost(0, 0))
 
 

@@ -66,12 +66,12 @@ class Work:
     @property
     def missing(self) -> tuple[TrialSpec, ...]:
         """The known trials that will run, or be measured on other tasks or probed."""
-        return tuple(trial for trial in self.trials if trial.id not in self.kept)
+        return tuple(trial for trial in self.trials if not self.kept or trial.id not in self.kept)
 
     @property
     def new(self) -> tuple[TrialSpec, ...]:
         """The known trials that will run from their beginning, or from a checkpoint."""
-        return tuple(trial for trial in self.missing if trial.id not in self.extended)
+        return tuple(trial for trial in self.missing if not self.extended or trial.id not in self.extended)
 
 
 Listen = Callable[[Work], Sequence[Observer]]

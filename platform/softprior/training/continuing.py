@@ -73,14 +73,14 @@ def without_checkpoint(folder: StudyFolder, trials: Iterable[TrialSpec], known: 
         trials: those for which `longest` finds nothing.
         known: ids of trials whose records are not looked at.
     """
+    others = [r.spec for r in load_records(folder.records, known).values() if r.status == "finished"]
+    if not others:
+        return 0
     steps = {
         _of_steps(trial, 1).id: trial.training.steps
         for trial in trials
         if trial.training is not None and trial.training.schedule == "constant"
     }
-    if not steps:
-        return 0
-    others = [r.spec for r in load_records(folder.records, known).values() if r.status == "finished"]
     return sum(
         spec.training.steps < steps.get(_of_steps(spec, 1).id, 0)
         for spec in others
