@@ -61,10 +61,13 @@ def test_ray_asks_a_head_for_its_id() -> None:
 
 
 def test_ray_waits_for_its_own_node_and_says_when_it_gives_up() -> None:
+    from ray._private import services
     from ray._private.node import Node
 
     source = inspect.getsource(Node.__init__)
-    assert f"raylet_start_wait_time_s = {ray_private.PATIENCE}" in source
+    assert "ray._private.services.get_node(" in source
+    assert "except RuntimeError" in source
+    assert parameters(services.get_node) == ["gcs_address", "node_id"]
     assert ray_private.LATE in re.sub(r'"\s+"', "", source)
 
 
