@@ -251,8 +251,8 @@ def _connect(
     except ray_private.LateError:
         ray.shutdown()  # ends what has started
         raise UserError(
-            f"Ray did not start on this machine within {WAIT} seconds, perhaps because the machine is busy; run "
-            "the command again when it is less busy"
+            f"Ray did not start on this machine within {WAIT} seconds, perhaps because the machine is "
+            "busy; run the command again when it is less busy"
         ) from None
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = alive if address == LOCAL else _at_largest(alive)
@@ -281,7 +281,7 @@ def _worker_ahead(address: str) -> AbstractContextManager[None]:
 
 
 def _patient(address: str, ended: Callable[[], bool]) -> AbstractContextManager[None]:
-    """Gives a cluster of our own the time that it takes on a busy machine, unless the user stops the command."""
+    """Gives a cluster of our own the time that it takes on a busy machine; Ctrl-C ends the wait."""
     return ray_private.long_wait(WAIT, ended) if address == LOCAL else nullcontext()
 
 

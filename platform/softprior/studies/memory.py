@@ -23,7 +23,7 @@ HEAP = 1.6
 
 
 PYTHON = 600_000_000
-"""What a process with a model takes besides: peaks of trials of `tiny` on CPUs are 638 to 646 MB (docs/log.md)."""
+"""What a process takes besides: 577 MB after its imports; trials of `tiny` peak at 638 to 646 on CPUs."""
 
 
 class Need(NamedTuple):
