@@ -134,7 +134,7 @@ def in_lines(findings: Sequence[Finding]) -> list[str]:
 
 def counts(findings: Sequence[Finding]) -> str:
     """How often each verdict was given: `2 supported, 3 undecided`; empty where nothing has a number."""
-    given = Counter(finding.verdict for finding in findings if finding.primary is not None)
+    given = Counter[str](finding.verdict for finding in findings if finding.primary is not None)
     return ", ".join(f"{given[verdict]} {verdict}" for verdict in FLAGS if given[verdict])
 
 
