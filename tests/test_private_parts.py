@@ -61,11 +61,25 @@ def test_ray_asks_a_head_for_its_id() -> None:
 
 
 def test_ray_waits_for_its_own_node_and_says_when_it_gives_up() -> None:
+    from ray._private import services
     from ray._private.node import Node
 
     source = inspect.getsource(Node.__init__)
-    assert f"raylet_start_wait_time_s = {ray_private.PATIENCE}" in source
+    assert "ray._private.services.get_node(" in source
+    assert "except RuntimeError" in source
+    assert parameters(services.get_node) == ["gcs_address", "node_id"]
     assert ray_private.LATE in re.sub(r'"\s+"', "", source)
+
+
+def test_a_wait_for_a_node_ends_when_nobody_waits_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    def unknown(*_: object) -> None:
+        raise RuntimeError("no such node")
+
+    monkeypatch.setattr(services, "get_node", unknown)
+    with ray_private.long_wait(1e9, lambda: True), pytest.raises(ray_private.LateError, match="no such node"):
+        services.get_node("", "")
 
 
 def test_ray_asks_for_the_command_line_through_its_module() -> None:

@@ -36,8 +36,8 @@ ONE_SHARED = "has fewer than two seeds with both sides; add seeds"
 ONE_PRIOR = "the study has one prior here; add another prior"
 NO_GAIN = "no prompt is better than none"
 NO_POSTERIORS = (
-    "posteriors of its trials are not in the folder; copy them there, or delete the records of these "
-    "trials and run the study again"
+    "posteriors of its trials are not in the folder; copy them there, or run the study again into another "
+    "folder (--results)"
 )
 
 

@@ -93,4 +93,4 @@ def ends(interval: Interval) -> str:
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= LEVEL / 100 else f"{value:.0e}"
+    return f"{value:.2g}" if value >= LEVEL / 100 else f"{value:.1e}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
@@ -31,8 +32,6 @@ NUMBER = "projection"
 LEAST = 4
 """Fewest trials of a seed: with fewer, a correlation within priors says nothing."""
 
-FEW_RATES = f"a seed needs {LEAST} trials that differ within priors; add rates"
-
 CLAIM = Claim(
     name="words",
     number=18,
@@ -52,8 +51,7 @@ def evidence(study: Study) -> list[Evidence]:
     found = []
     for cell in study.cells("prior"):
         known = Evidence(where=cell.where, budget=cell.budget)
-        varied = sum(len(side.rates) for side in cell.sides.values() if len(side.rates) > 1)
-        few_rates = "" if varied >= LEAST else FEW_RATES
+        few_rates = _few_rates(cell)
         if not table.keys() & _by_id(cell).keys():
             what = "no posterior was projected to its nearest tokens"
             unprobed = why_unprobed(cell.runs, "projection", what)
@@ -76,6 +74,17 @@ def evidence(study: Study) -> list[Evidence]:
         else:
             found.append(replace(known, missing=f"the cell {ONE_SEED}"))
     return found
+
+
+def _few_rates(cell: Cell) -> str:
+    """Why a seed has too few trials, and how many rates are enough; empty if it has enough."""
+    varied = sum(len(side.rates) for side in cell.sides.values() if len(side.rates) > 1)
+    if varied >= LEAST:
+        return ""
+    enough = max(2, ceil(LEAST / len(cell.sides)))
+    return (
+        f"a seed needs {LEAST} trials that differ within priors; add rates: {enough} of each prior are enough"
+    )
 
 
 def _by_id(cell: Cell) -> dict[str, Run]:

@@ -35,11 +35,13 @@ class ReportFiles(NamedTuple):
         page: the HTML file.
         verdicts: the verdict table in Markdown.
         notes: what is not in it, one sentence each.
+        claims: how often each verdict was given, see `verdicts.counts`.
     """
 
     page: Location
     verdicts: Location
     notes: tuple[str, ...]
+    claims: str
 
 
 def write_report(folder: Folder, target: Location | None = None) -> ReportFiles:
@@ -64,7 +66,10 @@ def write_report(folder: Folder, target: Location | None = None) -> ReportFiles:
     write_atomically(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     write_atomically(beside, lambda temporary: temporary.write_text(table, encoding="utf-8"))
     return ReportFiles(
-        page, beside, (*report.partial, *(sentence(text) for text in checks.problems(reading)))
+        page,
+        beside,
+        (*report.partial, *(sentence(text) for text in checks.problems(reading))),
+        verdicts.counts(findings),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from textwrap import wrap
@@ -129,6 +130,12 @@ def in_lines(findings: Sequence[Finding]) -> list[str]:
     others = unjudged(findings)
     known = [sentence(found.sentence) for found in findings if found.primary is not None]
     return [*known, *([f"{_heading(findings)}."] if others else []), *(f"  {text}" for text in others)]
+
+
+def counts(findings: Sequence[Finding]) -> str:
+    """How often each verdict was given: `2 supported, 3 undecided`; empty where nothing has a number."""
+    given = Counter[str](finding.verdict for finding in findings if finding.primary is not None)
+    return ", ".join(f"{given[verdict]} {verdict}" for verdict in FLAGS if given[verdict])
 
 
 def places(where: Sequence[str]) -> str:

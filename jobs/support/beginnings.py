@@ -44,7 +44,11 @@ def tell_dry_run(
     begun, unused = _begun(work, folder)
     found = _found(study.name, work)
     if found:
-        left = "nothing is left to run" if work.over else "what is left costs less than all of it, as follows"
+        left = (
+            "nothing is left to run"
+            if work.over
+            else "the costs below are those of the whole study; what is left costs less"
+        )
         found.append(f"study {study.name}: {left}")
     lines = [*found, *planned.described(most=most, begun=begun), *unused]
     lines += [f"  {line}" for line in downloads_in_words(_downloads_of_all(planned))]

@@ -20,7 +20,7 @@ LOCAL = "http://127.0.0.1:5000"
 
 
 def tell_report(console: Console, results: Results, tracking: str | None) -> None:
-    """Writes the report, adds it to the study's run in MLflow, and says where it is.
+    """Writes the report, adds it to the study's run in MLflow, says where it is and what became of claims.
 
     Args:
         tracking: MLflow's address, with its password; None if nothing is sent there.
@@ -39,6 +39,9 @@ def tell_report(console: Console, results: Results, tracking: str | None) -> Non
         if problem:
             console.print(f"note: could not send the report to MLflow: {problem}", soft_wrap=True)
     console.print(f"report   {written.page}", soft_wrap=True)
+    if written.claims:
+        command = f"python -m jobs.compare {shlex.quote(str(folder.root))} prior --findings"
+        console.print(f"claims   {written.claims}; {command}", soft_wrap=True)
 
 
 def tell_tracking(console: Console, results: Results) -> None:

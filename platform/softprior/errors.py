@@ -67,10 +67,25 @@ def suggestion(word: str, known: list[str], files: bool = False) -> str:
         files: whether these are names of files, which endings make alike.
     """
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.75 if files else 0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    here = OTHER_NAMES.get(word)
+    meant = here if here is not None and here.partition(".")[0] in known else next(iter(close), None)
+    hint = f"did you mean '{meant}'? " if meant else ""
     names = sorted(known)
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{hint}Known: {', '.join(names[:SHOWN])}{more}"
+
+
+OTHER_NAMES = {
+    "learning_rate": "rates",
+    "lr": "rates",
+    "epochs": "training.steps",
+    "gaussian": "isotropic",
+    "normal": "isotropic",
+    "random": "isotropic",
+    "prompt_tuning": "soft",
+    "prefix_tuning": "prefix",
+}
+"""What other libraries and papers call things, and what they are called here."""
 
 
 MASK = "***"

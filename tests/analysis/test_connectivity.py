@@ -169,6 +169,7 @@ def test_the_report_says_which_lines_are_left_out(
     first_said, then_said = (str(one.message) for one in told)
     assert first_said == "connectivity: of a cell, the reason"
     assert then_said.startswith("connectivity of arithmetic")
+    assert " shows 1 line; other" in then_said
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_is_measured(

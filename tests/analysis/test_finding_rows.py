@@ -21,6 +21,7 @@ from analysis.inference.intervals import over_seeds_and_groups
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples, schema
+from softprior.results.folder import GONE
 from softprior.results.probed import Probed, Removal
 from softprior.results.records import Record, Score, TaskScore, save_record
 from tests.builders import Finished, with_seeds
@@ -63,10 +64,7 @@ def test_each_file_is_read_once_and_a_lost_one_is_named(finished_study: Finished
     assert reading.study.examples[first.id] is known, "it has been read already"
     assert reading.rows[first.id][first.record.spec.task.canonical()] is known
     assert second.id not in reading.study.examples
-    assert reading.lost == [
-        f"there is no file {folder.examples(second.id)} of examples; delete the record of trial {second.id} "
-        "to run it again"
-    ]
+    assert reading.lost == [f"there is no file {folder.examples(second.id)} of examples; {GONE}"]
 
 
 def test_the_rows_of_a_study_have_the_means_of_its_records(finished_study: Finished) -> None:

@@ -224,6 +224,7 @@ def test_a_row_shows_the_weakest_number_its_limit_and_once_opened_those_beside_i
     numbers = {what: share + np.linspace(-0.02, 0.02, 6) for what, share in shares.items()}
     one = case(collapse.JUDGED, Evidence(where="here", numbers=numbers))
     found = finding(one, [test.p for test in one.tests], 3)
+    assert verdicts.counts([found, found]) == "2 supported"
     table, opened = verdicts.section([found], "").blocks[:2]
     assert isinstance(table, Table)
     cells = {name: cell.text for name, cell in zip(table.columns, table.rows[0], strict=True)}
@@ -253,6 +254,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     assert printed.endswith(verdicts.ELSEWHERE), "where numbers 5, 6, 11, 12 and 14 are"
     lost = Evidence(where="here", missing="there is nothing; look again")
     found = finding(case(quality.JUDGED, lost, exploratory=True), [], 1)
+    assert verdicts.counts([found]) == ""
     assert verdicts.unjudged([found]) == [
         "3. Quality is equal whatever the prior: there is nothing; look again (exploratory) [here]."
     ]

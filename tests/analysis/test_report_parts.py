@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.findings.reading import read
+from analysis.findings.sentences import _p
 from analysis.report import checks as sanity
 from analysis.report import reproduce
 from analysis.report.maps import DIGITS, Plane, maps, rounded
@@ -19,6 +20,10 @@ from softprior.results.posteriors import load_posterior
 from softprior.results.probed import PROBE_NUMBERS, Attended, NearestTokens, Probed
 from softprior.results.sanity import Check
 from tests.builders import Finished
+
+
+def test_small_p_values_keep_two_digits() -> None:
+    assert [_p(p) for p in (0.04, 0.000122, 1.234e-5)] == ["0.04", "1.2e-04", "1.2e-05"]
 
 
 def test_numbers_of_any_size_keep_their_digits() -> None:

@@ -349,6 +349,8 @@ def test_an_override_finds_keys_that_are_numbers(load):
 
 WRONG = {
     "trainin.steps: 5": ["unknown key 'trainin'; did you mean 'training'?", "Known: description, evaluation"],
+    "learning_rate: 1": ["unknown key 'learning_rate'; did you mean 'rates'?"],
+    "epochs: 1": ["unknown key 'epochs'; did you mean 'training.steps'?"],
     "training.stepps: 5": ["unknown key 'training.stepps'", "did you mean 'steps'?"],
     "resources: {cpu: 2}": ["unknown key 'resources.cpu'", "did you mean 'cpus'?"],
     "rates: [{relatve: 1}]": ["unknown key 'rates[0].relatve'", "did you mean 'relative'?"],

@@ -175,7 +175,7 @@ ADVISED: dict[str, list[dict[str, Any]]] = {
     "add projection to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["projection"]}}],
     "add language to evaluation.also": [{"evaluation": {"examples": 10, "also": ["language"]}}],
     "add seeds": [{"seeds": [0, 1]}],
-    "add rates": [{"rates": [0.01, 0.02, 0.04, 0.08]}],
+    "add rates: 4 of each prior are enough": [{"rates": [0.01, 0.02, 0.04, 0.08]}],
     "add a second rate": [{"rates": [0.01, 0.02]}],
     "add another prior": [{"priors": ["isotropic", "fitted"]}],
     "add a regulariser, and [] for trials without": [{"regularisers": [[], ["spread"]]}],

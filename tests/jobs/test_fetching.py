@@ -112,6 +112,7 @@ def test_a_study_that_is_stopped_while_it_fetches_says_how_to_go_on(
 
 @pytest.mark.usefixtures("links")
 def test_a_finished_study_fetches_nothing(tmp_path: Path) -> None:
+    """No trial of a model that is not here finishes in a test, so work with nothing left stands for it."""
     model = {"id": "smollm2-135m-instruct-q4_1", "device": "cpu"}
     plan = Grid(*plan_study(load_grid(study_file(tmp_path / "small.yaml", model=model))))
     folder = StudyFolder(tmp_path / "results")

@@ -81,14 +81,14 @@ def test_a_prompt_is_compared_with_none(finished_study: Finished) -> None:
 
 def test_the_end_of_a_study_counts_trials_and_names_what_failed(quiet: dict[str, Record]) -> None:
     labels = {i: f"trial {n}" for n, i in enumerate(quiet)}
-    assert verdicts(quiet, labels) == (["sanity: 3 of 3 trials"], False)
+    assert verdicts(quiet, labels) == (["sanity: 3 of 3 trials passed"], False)
     three, one, two = sorted(quiet, key=lambda i: quiet[i].spec.training is not None)
     first = next(i for i in quiet if i != three)
     bad = {i: quiet[i].model_copy(update={"sanity": (PASSED, ALARM)}) for i in quiet if i in (one, two)}
     alarmed = f"alarm: {labels[first]}: 100% of the answers are the same one; the same of 1 other trial"
     other = next(i for i in quiet if i not in (first, three))
     alarmed += f" ({other[:6]})"
-    assert verdicts(quiet | bad, labels) == (["sanity: 1 of 3 trials", alarmed], False)
+    assert verdicts(quiet | bad, labels) == (["sanity: 1 of 3 trials passed", alarmed], False)
     less = ALARM.model_copy(update={"number": 0.97})
     unlike = bad | {i: quiet[i].model_copy(update={"sanity": (PASSED, less)}) for i in bad if i != first}
     said = verdicts(quiet | unlike, labels).lines[1]
@@ -98,7 +98,7 @@ def test_the_end_of_a_study_counts_trials_and_names_what_failed(quiet: dict[str,
     worse = {three: quiet[three].model_copy(update={"sanity": (FAULT,)})}
     fault = "alone, a row's loss is 0.25 nats per label token from that among others of its batch"
     lines, faults = verdicts(quiet | bad | worse, labels)
-    assert lines == ["sanity: 0 of 3 trials", f"fault: {labels[three]}: {fault}", alarmed]
+    assert lines == ["sanity: 0 of 3 trials passed", f"fault: {labels[three]}: {fault}", alarmed]
     assert faults
 
 
@@ -110,20 +110,20 @@ def test_alarms_of_the_model_alone_are_notes(quiet: dict[str, Record]) -> None:
     lines, faults = verdicts(records, dict.fromkeys(records, "no prompt"))
     assert not faults
     assert lines == [
-        f"sanity: {len(records)} of {len(records)} trials",
+        f"sanity: {len(records)} of {len(records)} trials passed",
         "note: no prompt: without a trained prompt the model does not use its context on this task: swapped "
         "contexts change its loss by -0.020 nats",
     ]
     records[alone] = quiet[alone].model_copy(update={"sanity": (FAULT,)})
     found = verdicts(records, dict.fromkeys(records, "no prompt"))
     assert found.faults
-    assert found.lines[0] == f"sanity: {len(records) - 1} of {len(records)} trials"
+    assert found.lines[0] == f"sanity: {len(records) - 1} of {len(records)} trials passed"
 
 
 def test_records_from_before_there_were_checks_are_counted(quiet: dict[str, Record]) -> None:
     first = next(iter(quiet))
     old = {first: quiet[first].model_copy(update={"sanity": ()})}
-    line = "sanity: 2 of 2 trials; 1 from before there were checks"
+    line = "sanity: 2 of 2 trials passed; 1 from before there were checks"
     assert verdicts(quiet | old, dict.fromkeys(quiet, "")) == ([line], False)
 
 
@@ -137,7 +137,7 @@ def test_a_fault_is_an_exit_status(tmp_path: Path, finished_study: Finished) -> 
 
     status, text = told()
     assert status == FINISHED
-    assert "of 3 trials" in text
+    assert "of 3 trials passed" in text
     assert "fault: " not in text
     first = plan.trials[0].id
     record = load_record(folder.record(first))

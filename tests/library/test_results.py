@@ -220,7 +220,7 @@ def test_a_damaged_file_is_one_sentence_with_its_remedy(tmp_path: Path, finished
     results = Results(folder.root)
     assert len(results.curves) > 0
     folder.posterior(first).unlink()
-    with pytest.raises(UserError, match=f"no posterior file .*; delete the record of trial {first} to run"):
+    with pytest.raises(UserError, match=r"no posterior file .*; copy it .*, or run the study again into"):
         results.posteriors[first]
     folder.record(first).write_text("{", encoding="utf-8")
     found = Results(folder.root)
@@ -252,7 +252,7 @@ def test_examples_that_are_lost_are_told_and_the_others_are_there(
     folder.examples(gone).unlink()
     folder.examples(cut).write_bytes(folder.examples(cut).read_bytes()[:-100])
     results = Results(folder.root)
-    with pytest.warns(UserWarning, match="examples of 2 trials are left out: there is no file .*delete the"):
+    with pytest.warns(UserWarning, match="examples of 2 trials are left out: .*no file .*copy it"):
         found = results.examples
     assert found.trial.unique().tolist() == [whole]
     assert len(results.trials) == len(results.records) == 3

@@ -54,7 +54,10 @@ def saved(host: LocalLM, prompt: Prompt, batch: Batch) -> int:
     ],
 )
 def test_the_count_is_what_pytorch_saves(method, parameters, form, monkeypatch):
-    """Within 5%, which softmax's sums and rotations take in so small a model."""
+    """Within 5%, which softmax's sums and rotations take in so small a model.
+
+    Their bytes are the same in both forms, and so a larger share where MLPs keep less.
+    """
     host = load_local(ModelSpec(id="tiny", device="cpu")).host
     assert isinstance(host, LocalLM)
     monkeypatch.setattr(host, "ragged", form.recomputed)
@@ -72,6 +75,13 @@ def test_peaks_on_a_gpu_are_as_counted(rows, peak):
     """benchmarks/results/2026-11-27-d-gpu.jsonl: megabytes of 2^20 bytes, on an H200 in bfloat16."""
     counted = step_memory(LLAMA, (Place(0),), TOKENS, rows_of(random_batch(rows)), RAGGED)
     assert counted.peak / 2**20 == pytest.approx(peak, rel=0.03)
+
+
+@pytest.mark.parametrize(("form", "states"), [(RAGGED, 3), (PADDED, 3), (RECOMPUTED, 4)])
+def test_gradients_inside_an_mlp_are_counted(form, states):
+    """820 positions of 8,192 values: of three products, and of activated gates where they are made again."""
+    counted = step_memory(LLAMA, (Place(0),), TOKENS, Rows(8, 800, 100, 32), form)
+    assert counted.inside == states * form.bytes * 8192 * 820
 
 
 def test_a_step_takes_more_with_rows_length_blocks_and_prompts():

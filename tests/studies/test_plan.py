@@ -248,6 +248,12 @@ def test_cloze_has_a_budget_of_its_own_or_that_of_language_whose_mode_it_was(pla
     ("changes", "sentence"),
     [
         ({"priors": ["isotropc"]}, "priors[0] = 'isotropc' does not exist; did you mean 'isotropic'?"),
+        ({"priors": ["gaussian"]}, "priors[0] = 'gaussian' does not exist; did you mean 'isotropic'?"),
+        (
+            {"methods": ["prefix_tuning"]},
+            "'prefix_tuning' does not exist; did you mean 'prefix'?",
+        ),
+        ({"priors": ["cube_prior"]}, "a class of one's own needs --code FILE"),
         ({"methods": ["soft", "deeep"]}, "methods[1] = 'deeep' does not exist; did you mean 'deep'?"),
         ({"tasks": ["xyz"]}, f"tasks[0] = 'xyz' does not exist; Known: {', '.join(sorted(TASKS))}"),
         (

@@ -87,6 +87,7 @@ def test_a_template_looks_columns_up_and_evaluates_nothing() -> None:
         ({"metric": "regex", "pattern": "("}, "is not a valid regular expression"),
         ({"metric": "regex", "pattern": ""}, "must not be empty"),
         ({"data": "rows"}, "is not a source of rows"),
+        ({"data": "tests"}, "is a folder, but rows are read from files"),
         ({"data": "hub:owner"}, "is not a source of rows"),
         ({"data": {"validation": "a.csv"}}, r"the key 'tasks\[0\].pairs.data.train' is required"),
     ],

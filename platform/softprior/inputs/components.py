@@ -168,6 +168,8 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             at = at or entry.name
         if entry.name not in self:
             hint = suggestion(entry.name, list(self))
+            if hint.startswith("Known"):  # nothing is close
+                hint = f"{hint}; a class of one's own needs --code FILE (use_code in Python)"
             if not at:
                 raise UserError(f"'{entry.name}' does not exist among the {self.axis}; {hint}")
             raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {hint}")

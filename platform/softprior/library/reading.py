@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
 from softprior.results.entries import with_planned_entries
-from softprior.results.folder import StudyFolder
+from softprior.results.folder import GONE, StudyFolder
 from softprior.results.records import READERS, Record, load_record
 from softprior.results.storage import Location, local_copy
 
@@ -88,10 +88,12 @@ def read_posterior(folder: StudyFolder, trial: str) -> Posterior:
     """
     from softprior.results.posteriors import load_posterior
 
+    path = folder.posterior(trial)
     try:
-        return load_posterior(folder.posterior(trial))
+        return load_posterior(path)
     except UserError as error:
-        raise UserError(f"{error}; delete the record of trial {trial} to run it again") from None
+        remedy = f"delete the record of trial {trial} to run it again" if path.exists() else GONE
+        raise UserError(f"{error}; {remedy}") from None
 
 
 def labelled(

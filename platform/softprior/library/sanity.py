@@ -87,7 +87,7 @@ def verdicts(records: Mapping[str, Record], labels: Mapping[str, str]) -> Verdic
             if check.verdict != "passed":
                 bad.setdefault((check.verdict, check.name), []).append((i, check))
     failed = {i for (verdict, _), those in bad.items() if verdict != "note" for i, _ in those}
-    line = f"sanity: {len(found) - len(failed)} of {counted(len(found), 'trial')}"
+    line = f"sanity: {len(found) - len(failed)} of {counted(len(found), 'trial')} passed"
     before = len(finished) - len(found)
     if before:
         line += f"; {before} from before there were checks"

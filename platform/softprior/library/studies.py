@@ -92,15 +92,16 @@ def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
     return load(Path(path), overrides)
 
 
-def plan(study: StudySpec | SearchStudy, where: str = "study") -> Runnable:
+def plan(study: StudySpec | SearchStudy, where: str | None = None) -> Runnable:
     """The trials of a study, checked as far as they can be before anything runs.
 
     Args:
-        where: what error messages call the study, such as its file.
+        where: what error messages call the study, such as its file; by default "study" and its name.
 
     Raises:
         UserError: the study cannot run.
     """
+    where = f"study {study.name}" if where is None else where
     if isinstance(study, SearchStudy):
         from softprior.studies.search.run import Searching
 

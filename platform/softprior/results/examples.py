@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.results.files import write_atomically
+from softprior.results.folder import GONE
 from softprior.results.storage import Location, local_copy
 
 FORMAT = 1
@@ -104,7 +105,7 @@ def load_examples(path: Location, trial: str, count: int) -> pa.Table:
             table = pq.read_table(here)
         header = json.loads((table.schema.metadata or {}).get(b"softprior", b"null"))
     except FileNotFoundError:
-        raise UserError(f"there is no file {path} of examples; {remedy}") from None
+        raise UserError(f"there is no file {path} of examples; {GONE}") from None
     except (pa.ArrowException, ValueError, OSError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0].rstrip(".")
         raise UserError(f"{path} is damaged ({reason}); {remedy}") from None

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from softprior.results.storage import Location
 
+GONE = "copy it there from where the study ran, or run the study again into another folder (--results)"
+"""The remedy for a file of a finished trial that is not in the folder, as of published results."""
+
 
 @dataclass(frozen=True)
 class StudyFolder:

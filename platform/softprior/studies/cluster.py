@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
@@ -37,6 +37,9 @@ TUNE = {
 
 PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 """The number of trials that wait at Tune for a worker at a time; the others are not known to it yet."""
+
+NICENESS = "RAY_worker_niceness"
+"""Ray's variable for the priority of workers; a user's own value stays."""
 
 PRELOADED = "softprior.studies.preloaded"
 """A module that imports all that a trial with a model of its own needs."""
@@ -121,6 +124,8 @@ class Cluster:
             wanted |= self._threads() | {"RAY_preload_python_modules": self._preloaded()}
             # Ray would end the worker that is started ahead as soon as the first trials have all CPUs.
             wanted["RAY_idle_worker_killing_time_threshold_ms"] = "60000"
+            # At Ray's 15, trials get next to nothing beside other programs (docs/decisions/0049).
+            wanted |= {} if NICENESS in os.environ else {NICENESS: "0"}
             # Elsewhere Tune asks for all trials at once: a cluster that grows sees how many nodes it needs.
             wanted[PENDING] = "1"
         self._before = {name: os.environ.get(name) for name in wanted}
@@ -142,7 +147,7 @@ class Cluster:
         # process, that started them.
         try:
             with _own_sigterm():
-                self.nodes = _connect(self._resources, self._placement)
+                self.nodes = _connect(self._resources, self._placement, self._finished.is_set)
         except BaseException as error:  # raised again where somebody waits for the cluster
             self._error = error
         finally:
@@ -170,6 +175,9 @@ def _own_sigterm() -> Iterator[None]:
 
 
 LOCAL = "local"
+
+WAIT = 120
+"""Seconds that a cluster of our own has to start; Ray's 30 were too few at a load of 10 on two cores."""
 
 STDERR = 2
 """Its file descriptor."""
@@ -202,7 +210,9 @@ def lacks_gpu(model: ModelSpec) -> str | None:
     )
 
 
-def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[str, float]]:
+def _connect(
+    resources: ResourcesSpec, placement: PlacementSpec, ended: Callable[[], bool]
+) -> list[dict[str, float]]:
     import ray
 
     address = resolved(_address())
@@ -216,7 +226,13 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         options = {"runtime_env": {"env_vars": variables}}
     try:
         options["logging_level"] = "ERROR"
-        with _hidden_command(), _bare(address), _worker_ahead(address), _level_unsaid():
+        with (
+            _hidden_command(),
+            _bare(address),
+            _worker_ahead(address),
+            _patient(address, ended),
+            _level_unsaid(),
+        ):
             ray.init(address=address, log_to_driver=False, **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
@@ -232,13 +248,11 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         if not str(error).startswith("Version mismatch"):
             raise
         raise other_versions(address, str(error)) from None
-    except Exception as error:
-        if ray_private.LATE not in str(error):
-            raise
+    except ray_private.LateError:
         ray.shutdown()  # ends what has started
         raise UserError(
-            f"Ray did not start on this machine within its {ray_private.PATIENCE} seconds, perhaps because "
-            "the machine is busy; run the command again when it is less busy"
+            f"Ray did not start on this machine within {WAIT} seconds, perhaps because the machine is "
+            "busy; run the command again when it is less busy"
         ) from None
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = alive if address == LOCAL else _at_largest(alive)
@@ -264,6 +278,11 @@ def _bare(address: str) -> AbstractContextManager[None]:
 def _worker_ahead(address: str) -> AbstractContextManager[None]:
     """Starts a cluster of our own with one worker, for the first trial; more may never be needed."""
     return ray_private.one_worker_ahead() if address == LOCAL else nullcontext()
+
+
+def _patient(address: str, ended: Callable[[], bool]) -> AbstractContextManager[None]:
+    """Gives a cluster of our own the time that it takes on a busy machine; Ctrl-C ends the wait."""
+    return ray_private.long_wait(WAIT, ended) if address == LOCAL else nullcontext()
 
 
 LEVEL_SAID = b"Set ray log level from environment variable"

@@ -22,6 +22,10 @@ HEAP = 1.6
 """What a process grows by on CPUs, over what a step uses: 1.56 to 1.65 in steps of SmolLM2 (docs/log.md)."""
 
 
+PYTHON = 600_000_000
+"""What a process takes besides: 577 MB after its imports; trials of `tiny` peak at 638 to 646 on CPUs."""
+
+
 class Need(NamedTuple):
     """Memory of the largest step of a study.
 
@@ -60,7 +64,7 @@ def memory_lines(
         each += f" of {counted(rows.prompts, 'trial')}"
     whose = "each copy of the model" if shared else "each trial"
     about = f"about {_size(need.weights)} of weights and {_size(need.step)} for a step of {each}"
-    line = f"memory of {whose}: {about}"
+    line = f"memory of {whose}: {about}; Python and its libraries take about {_size(PYTHON)} beside"
     gpus = placement.gpus if shared else resources.gpus
     room = _gpu_here(gpus) if gpus and model.device != "cpu" else None
     if room is None or need.weights + need.step <= room:

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from softprior.studies import ray_agent
 
+LOOK = 0.2
+"""Seconds between two looks at whether a node has started."""
+
 TEMPORARY = "_temp_dir"
 """Option of `ray.init`: the folder of sessions, in place of one below a temporary folder with a long path."""
 
-LATE, PATIENCE = "timed out during startup", 30
-"""What Ray says of a node of its own that did not start, and the seconds it waits: no option changes them."""
+LATE = "timed out during startup"
+"""What Ray says of a node that did not start within its 30 seconds, which no option changes."""
+
+
+class LateError(Exception):
+    """A node of our own did not start in time, or nobody waits for it any more."""
 
 
 def cluster_of_this_machine() -> str:
@@ -115,6 +123,30 @@ def one_worker_ahead() -> AbstractContextManager[None]:
     return _command_of_raylet(
         lambda command: [f"{AHEAD}1" if word.startswith(AHEAD) else word for word in command]
     )
+
+
+def long_wait(seconds: float, ended: Callable[[], bool]) -> AbstractContextManager[None]:
+    """Waits longer than Ray does for the node of a cluster that is started meanwhile.
+
+    Args:
+        ended: whether nobody waits any more.
+    """
+    from ray._private import services
+
+    def patient(own: Any) -> Any:
+        def found(*arguments: Any) -> Any:
+            until = time.monotonic() + seconds
+            while True:
+                try:
+                    return own(*arguments)
+                except RuntimeError as error:  # it has not registered yet
+                    if ended() or time.monotonic() >= until:
+                        raise LateError(str(error)) from None
+                time.sleep(LOOK)
+
+        return found
+
+    return _replacing(services, "get_node", patient)
 
 
 def _command_of_raylet(change: Callable[[list[str]], list[str]]) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -34,6 +35,10 @@ def _checked(source: str) -> str:
     if source in CHOICE_SETS or is_path(source) or _HUB.fullmatch(source):
         return source
     known = suggestion(source, list(CHOICE_SETS))
+    if not source.startswith("hub:") and os.path.isdir(home_path(source)):
+        raise ValueError(
+            f"is a folder, but rows are read from files; name one of its files, as in {source}/rows.jsonl"
+        )
     raise ValueError(
         f"is not a source of rows; {known}; or a path (with a slash or a dot), "
         "or hub:OWNER/NAME, optionally with /CONFIG, @REVISION and #SPLIT behind it"
