@@ -199,8 +199,8 @@ def still_undecided(study: Study, claims: Sequence[Judged], seeds: int) -> str:
     fewest = power.fewest_seeds(len(flips)) if flips else 0
     if not few or (fewest is not None and fewest <= seeds):
         return ""
-    until = "whatever the number of seeds" if fewest is None else f"below {fewest} seeds"
-    return f"; {by_number(len(few), 'stays', 'stay')} undecided {until}: {', '.join(few)}"
+    until = "with any number of seeds" if fewest is None else f"below {fewest} seeds"
+    return f"; undecided {until}, whatever the numbers: {', '.join(few)}"
 
 
 def name(judged: Judged) -> str:
