@@ -262,14 +262,14 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
 def test_added_seeds_and_exploratory_verdicts_are_told(seeds: Seeds) -> None:
     reading = read(seeds.folder.root)
     (own,) = judge(simulated(Truth(rates=(0.01,))), (quality.JUDGED,))
-    told = answer(reading, [replace(own, verdict="supported")] * 2)[1]
-    assert told.startswith("Of 2 findings, 2 are supported (exploratory)")
+    certainty = answer(reading, [replace(own, verdict="supported")] * 2)[1]
+    assert certainty.startswith("Of 2 findings, 2 are supported (exploratory)")
     design = design_of(run.record.spec for run in reading.study.runs if run.seed == 0)
     changed = replace(reading, study=replace(reading.study, design=design))
     new = ", ".join(map(str, sorted({run.seed for run in reading.study.runs} - {0})))
     told = sentences(checks.section(changed))
-    said = f"seeds {new}: added after the first results, so findings that rest on this are exploratory."
-    assert said in [text[:1].lower() + text[1:] for text in told]
+    said = f"Seeds {new}: added after the first results, so findings that rest on this are exploratory."
+    assert said in told
 
 
 def test_an_alarm_of_a_trained_trial_qualifies_the_answer(seeds: Seeds, tmp_path: Path) -> None:
