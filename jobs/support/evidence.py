@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import ALSO, Judged
-from analysis.findings.design import read_design
+from analysis.findings.design import key_of, planned_steps, read_design
 from analysis.findings.evidence import Evidence
 from analysis.findings.judging import case
 from analysis.findings.planning import seen
@@ -90,7 +90,7 @@ def forecast(
     if all(trial.seed is None for trial in trials):
         return []
     study, claims = expected(trials, components, shape), planned_claims(folder)
-    lines = [*added_seeds(trials, folder), *evidence(study, claims)]
+    lines = [*additions(trials, folder), *evidence(study, claims)]
     if dry:
         return [*lines, *judged_or_not(study, claims, whole)]
     if judges_none(study, claims):
@@ -98,18 +98,27 @@ def forecast(
     return lines
 
 
-def added_seeds(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
-    """A line about seeds that the folder's design, of which results have been seen, does not have."""
+def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
+    """Lines about seeds and steps that differ from a design of which results have been seen."""
     if not (folder.study.exists() and seen(folder)):
         return []
     design = read_design(read_study(folder.study).get(DESIGN), folder.study)
-    new = () if design is None else {t.seed for t in trials if t.seed is not None}.difference(design.seeds)
-    if design is None or not new:
+    if design is None:
         return []
-    return [
-        f"the design in {folder.root} has {_seeds(design.seeds)}; findings that rest on {_seeds(new)} are "
-        "exploratory; use name=... for a new study"
-    ]
+    lines, planned = [], planned_steps(design)
+    new = {trial.seed for trial in trials if trial.seed is not None}.difference(design.seeds)
+    if new:
+        lines.append(
+            f"the design in {folder.root} has {_seeds(design.seeds)}; findings that rest on {_seeds(new)} "
+            "are exploratory; use name=... for a new study"
+        )
+    trained = [(trial, trial.training.steps) for trial in trials if trial.training is not None]
+    if any(planned.get(key_of(trial).cell, steps) != steps for trial, steps in trained):
+        lines.append(
+            f"the design in {folder.root} has other training.steps; findings that rest on these are "
+            "exploratory; use name=... for a new study"
+        )
+    return lines
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -385,6 +385,10 @@ def test_seeds_that_are_added_to_earlier_results_are_told(finished_study: Finish
         )
     folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0, 1, 2, 5]}}))
     assert said(plan, folder)[0].startswith("4 seeds: ")
+    longer = planned(tmp_path, seeds=[0, 1, 2, 5], training={"steps": 50, "batch": 8})
+    assert said(longer, folder)[0].startswith(
+        f"the design in {folder.root} has other training.steps; findings"
+    )
 
 
 def test_claims_that_few_seeds_leave_undecided_are_named(tmp_path: Path) -> None:
