@@ -83,11 +83,17 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
     first = [found for found in findings if found.claim.name == FIRST]
     if len(first) == 1:
         return _quoted(first[0])
-    counts = Counter(found.decided for found in findings)
+    counts = Counter(_decided(found) for found in findings)
     if not counts:
         return "No claim has been judged, so differences between priors are described and not tested."
     told = ", ".join(_verdict(verdict, count) for verdict, count in counts.most_common())
     return f"Of {counted(len(findings), 'finding')}, {told} (table below)."
+
+
+def _decided(found: Finding) -> str:
+    """The verdict; an exploratory one that decides the claim says so."""
+    decides = found.verdict != "undecided" and found.exploratory
+    return f"{found.decided} (exploratory)" if decides else found.decided
 
 
 def _verdict(verdict: str, count: int) -> str:
@@ -99,7 +105,7 @@ def _verdict(verdict: str, count: int) -> str:
 
 def _quoted(found: Finding) -> str:
     """A finding in one sentence that fits an answer; its own has every detail."""
-    text = f"{found.claim.words}: {found.decided}"
+    text = f"{found.claim.words}: {_decided(found)}"
     if found.primary is None:
         return sentence(f"{text}, because {found.reason}")
     own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"

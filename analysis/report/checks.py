@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from analysis.findings.changes import added
 from analysis.findings.reading import Reading
 from analysis.findings.study import Run, Side, Study, is_faulty
 from analysis.inference.intervals import over_seeds
@@ -166,6 +167,11 @@ def _deviations(reading: Reading) -> list[str]:
         f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,}: training.steps "
         "was raised after earlier results"
         for step, count in sorted(begun.items())
+    ]
+    found += [
+        f"{addition.words}: added after the first results, so findings that rest on this are exploratory"
+        for addition in added(reading.study.runs, reading.study.design)[1]
+        if addition.words.startswith(("seed", "prior"))
     ]
     made = Counter(named(record.environment) for record in reading.ended.values())
     if len(made) > 1:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import ALSO, Judged
+from analysis.findings.design import key_of, planned_steps, read_design
 from analysis.findings.evidence import Evidence
 from analysis.findings.judging import case
 from analysis.findings.planning import seen
@@ -16,13 +17,13 @@ from analysis.inference import power
 from analysis.inference.values import LEVEL
 from analysis.report.verdicts import places
 from jobs.support.expected import expected
-from softprior.inputs.labels import counted
+from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Shape
 from softprior.results.folder import StudyFolder
 from softprior.results.records import read_study
 from softprior.studies.components import Components
-from softprior.studies.table import CLAIMS
+from softprior.studies.table import CLAIMS, DESIGN
 
 ONE_SEED = "1 seed: nothing is tested, and there are no intervals over seeds; add seeds"
 
@@ -31,8 +32,8 @@ ADD_SEEDS = "; add seeds"
 LISTED = "docs/findings.md lists the claims"
 
 NONE = (
-    "this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them, and tiny_methods.yaml "
-    f"the others ({LISTED})"
+    "this study judges no claim; jobs/studies/tiny_priors.yaml judges most of them (run tuned.yaml first), "
+    f"and tiny_methods.yaml the others ({LISTED})"
 )
 
 
@@ -89,12 +90,43 @@ def forecast(
     if all(trial.seed is None for trial in trials):
         return []
     study, claims = expected(trials, components, shape), planned_claims(folder)
-    lines = evidence(study, claims)
+    lines = [*additions(trials, folder), *evidence(study, claims)]
     if dry:
         return [*lines, *judged_or_not(study, claims, whole)]
     if judges_none(study, claims):
         lines.append(f"{NONE}; --dry-run says what each of them lacks")
     return lines
+
+
+def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
+    """Lines about seeds and steps that differ from a design of which results have been seen."""
+    if not (folder.study.exists() and seen(folder)):
+        return []
+    design = read_design(read_study(folder.study).get(DESIGN), folder.study)
+    if design is None:
+        return []
+    lines, planned = [], planned_steps(design)
+    new = {trial.seed for trial in trials if trial.seed is not None}.difference(design.seeds)
+    if new:
+        lines.append(
+            f"the design in {folder.root} has {_seeds(design.seeds)}; findings that rest on {_seeds(new)} "
+            "are exploratory; use name=... for a new study"
+        )
+    trained = [(trial, trial.training.steps) for trial in trials if trial.training is not None]
+    if any(planned.get(key_of(trial).cell, steps) != steps for trial, steps in trained):
+        lines.append(
+            f"the design in {folder.root} has other training.steps; findings that rest on these are "
+            "exploratory; use name=... for a new study"
+        )
+    return lines
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    """`seed 3`, `seeds 0 to 2`, `seeds 0, 4`."""
+    known = sorted(seeds)
+    if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
+        return f"seeds {known[0]} to {known[-1]}"
+    return f"{by_number(len(known), 'seed', 'seeds')} {', '.join(map(str, known))}"
 
 
 def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
@@ -136,7 +168,8 @@ def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -
         study: see `expected`.
         whole: a line for each reason, with its places, in place of what would change it.
     """
-    single = len({run.seed for run in study.runs}) == 1
+    seeds = len({run.seed for run in study.runs})
+    single = seeds == 1
     named, lines = [], []
     for judged in claims:
         found = judged.evidence(study)
@@ -154,11 +187,29 @@ def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -
             lines += [f"  {name(judged)}{where}: {reason}" for reason, where in lacking.items()]
         elif advice:
             lines.append(f"  {name(judged)}{', in places' if has_number else ''}: {'; '.join(advice)}")
-    heading = f"judged by this study: {', '.join(named)} ({LISTED})" if named else NONE
+    still = "" if single else still_undecided(study, claims, seeds)
+    heading = f"judged by this study: {', '.join(named)} ({LISTED}){still}" if named else NONE
     if not lines:
         return [heading]
-    seeds, details = "add seeds and " if single else "", "" if whole else " (--all says why)"
-    return [heading, f"not judged, unless you {seeds}do as follows{details}:", *lines]
+    more, details = "add seeds and " if single else "", "" if whole else " (--all says why)"
+    return [heading, f"not judged, unless you {more}do as follows{details}:", *lines]
+
+
+def still_undecided(study: Study, claims: Sequence[Judged], seeds: int) -> str:
+    """The claims that so few seeds leave undecided whatever the numbers, as the end of a line.
+
+    They have sign-flip tests alone. Tests of equality may come first in Holm's correction, which is then over
+    the sign-flip tests.
+    """
+    tests = claim_tests(study, claims)
+    flips = [one.claim for one in tests if one.test.least > 0]
+    others = {one.claim for one in tests if one.test.least == 0}
+    few = [name(judged) for judged in claims if judged.claim.name in {*flips} - others]
+    fewest = power.fewest_seeds(len(flips)) if flips else 0
+    if not few or (fewest is not None and fewest <= seeds):
+        return ""
+    until = "with any number of seeds" if fewest is None else f"below {fewest} seeds"
+    return f"; undecided {until}, whatever the numbers: {', '.join(few)}"
 
 
 def name(judged: Judged) -> str:

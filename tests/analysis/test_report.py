@@ -16,8 +16,9 @@ import pytest
 from scipy import stats
 
 from analysis.findings import collapse, quality
+from analysis.findings.design import design_of
 from analysis.findings.evidence import Evidence, Noise
-from analysis.findings.judging import case, finding
+from analysis.findings.judging import case, finding, judge
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.overall import overall
@@ -258,6 +259,19 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     assert verdicts.unjudged([found]) == [
         "3. Quality is equal whatever the prior: there is nothing; look again (exploratory) [here]."
     ]
+
+
+def test_added_seeds_and_exploratory_verdicts_are_told(seeds: Seeds) -> None:
+    reading = read(seeds.folder.root)
+    (own,) = judge(simulated(Truth(rates=(0.01,))), (quality.JUDGED,))
+    certainty = answer(reading, [replace(own, verdict="supported")] * 2)[1]
+    assert certainty.startswith("Of 2 findings, 2 are supported (exploratory)")
+    design = design_of(run.record.spec for run in reading.study.runs if run.seed == 0)
+    changed = replace(reading, study=replace(reading.study, design=design))
+    new = ", ".join(map(str, sorted({run.seed for run in reading.study.runs} - {0})))
+    told = sentences(checks.section(changed))
+    said = f"Seeds {new}: added after the first results, so findings that rest on this are exploratory."
+    assert said in told
 
 
 def test_an_alarm_of_a_trained_trial_qualifies_the_answer(seeds: Seeds, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scipy.stats import wilcoxon
 
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import ALSO
+from analysis.findings.design import design_of
 from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
@@ -370,6 +371,32 @@ def test_a_study_with_more_steps_says_that_no_checkpoint_was_kept(
         grid = Grid(*plan)
         tell_dry_run(console, grid, grid.look(folder, again=False), folder)
         assert console.export_text().count(said or "no checkpoint") == (said is not None)
+
+
+def test_seeds_that_are_added_to_earlier_results_are_told(finished_study: Finished, tmp_path: Path) -> None:
+    folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=[0, 1, 2, 5])
+    design = design_of(finished_study.plan.trials).model_dump(mode="json")
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    for seeds, has, new in (([0], "seed 0", "seeds 1, 2, 5"), ([0, 1, 2], "seeds 0 to 2", "seed 5")):
+        folder.study.write_text(json.dumps(header | {"design": design | {"seeds": seeds}}))
+        assert said(plan, folder)[0] == (
+            f"the design in {folder.root} has {has}; findings that rest on {new} are exploratory; use "
+            "name=... for a new study"
+        )
+    folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0, 1, 2, 5]}}))
+    assert said(plan, folder)[0].startswith("4 seeds: ")
+    longer = planned(tmp_path, seeds=[0, 1, 2, 5], training={"steps": 50, "batch": 8})
+    assert said(longer, folder)[0].startswith(
+        f"the design in {folder.root} has other training.steps; findings"
+    )
+
+
+def test_claims_that_few_seeds_leave_undecided_are_named(tmp_path: Path) -> None:
+    """Equality, which `quality` can show, has no fewest number of seeds."""
+    few = "; undecided below 9 seeds, whatever the numbers: 1 memory, 2 collapse"
+    for seeds, told in ((3, few), (9, "")):
+        plan = planned(tmp_path, seeds=list(range(seeds)))
+        assert judged_or_not(results(plan), JUDGED)[0].partition(")")[2] == told
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

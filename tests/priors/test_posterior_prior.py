@@ -146,8 +146,9 @@ REFUSED = {
     lambda folder: folder / "none.safetensors": r"posterior\.file = .*none\.safetensors: there is no such "
     "posterior file or study folder; run the study that makes it first, or give another path",
     lambda folder: folder / "tuned": r"posterior\.file = .*tuned: there is no such posterior file or study "
-    r"folder; run the study 'tuned' first \(python -m jobs\.study tuned\.yaml, where its file is\), or give "
+    r"folder; run the study 'tuned' first \(python -m jobs\.study jobs/studies/tuned\.yaml\), or give "
     "another path",
+    lambda folder: folder / "nobody's": r".*; run the study that makes it first, or give another path",
     lambda folder: folder / "tuned" / "posteriors" / "a.safetensors": r".*; run the study 'tuned' first \(.*",
 }
 """Files that do not fit, and what is said of them."""
@@ -209,14 +210,21 @@ def test_a_study_with_a_single_posterior_says_why_it_does_not_fit(tmp_path):
         prior(tmp_path).fit(TableSource())
 
 
-@pytest.mark.parametrize(("counts", "found"), [((5, 4), 0), ((6, 6), 2), ((6, 5, 6), 2)])
-def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
+@pytest.mark.parametrize(
+    ("counts", "found", "named"),
+    [
+        ((5, 4), 0, "0.safetensors, 1.safetensors"),
+        ((6, 5, 6), 2, "0.safetensors, 2.safetensors"),
+        ((6,) * 6, 6, "0.safetensors, 1.safetensors, 2.safetensors, 3.safetensors and 2 more"),
+    ],
+)
+def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found, named):
     for i, count in enumerate(counts):
         save(tmp_path / "posteriors" / f"{i}.safetensors", count=count)
     sentence = (
         rf"^{found} of the {len(counts)} posteriors of .* have 6 vectors of this model at "
-        r"the places of this trial \(decoder\.0\.residual\.keep, \.\.\.\), but exactly one is needed; "
-        r"give the file of one trial$"
+        r"the place of this trial \(decoder\.0\.residual\.keep\), but exactly one is needed; give the file "
+        rf"of one trial \({named} in .*/posteriors\)$"
     )
     with pytest.raises(UserError, match=sentence):
         prior(tmp_path).fit(TableSource())
@@ -241,7 +249,7 @@ def test_a_file_written_anew_is_read_anew(tmp_path):
 
 def test_a_study_without_posteriors_is_refused(tmp_path):
     with pytest.raises(
-        UserError, match=r"^posterior\.file = .* no posteriors; run the study '.*' first \(.*"
+        UserError, match=r"^posterior\.file = .* no posteriors; run the study that makes them first, or .*"
     ):
         prior(tmp_path).contents()
 

@@ -16,6 +16,7 @@ import torch
 from jobs.support.beginnings import FEW
 from softprior.activations.task_texts import TaskTexts
 from softprior.assets.models import known_model
+from softprior.inputs.entries import Entry
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
@@ -25,7 +26,7 @@ from softprior.priors.domain import SAMPLE
 from softprior.prompt import Place, Shape
 from softprior.results.records import load_records
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.describe import at_hand, closing_notes, data_notes, describe, listed
+from softprior.studies.describe import SAME_START, at_hand, closing_notes, data_notes, describe, listed
 from softprior.studies.estimate import total_cost, trials_at_once
 from softprior.studies.fits import Fits, fits
 from softprior.studies.plan import Plan, plan_study
@@ -337,3 +338,11 @@ def test_a_dry_run_of_many_trials_is_a_summary_unless_all_are_asked_for(plan) ->
     assert all(sum(trial.id in line for line in every) == 1 for trial in whole.trials)
     few = plan()
     assert listed(few.trials, few.components, FEW) == listed(few.trials, few.components, inf)
+
+
+def test_seeds_of_copied_vectors_differ_in_the_order_alone(plan):
+    whole = plan(seeds=[0, 1])
+    for params, told in (({"file": "a"}, True), ({"file": "a", "spread": 0.1}, False)):
+        copied = Entry(name="posterior", params=params)
+        trials = tuple(t if t.prior is None else t.model_copy(update={"prior": copied}) for t in whole.trials)
+        assert (f"  {SAME_START}" in describe(whole._replace(trials=trials), whole.trials)) is told

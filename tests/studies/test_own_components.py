@@ -64,7 +64,8 @@ class Draws(Distribution):
 
 
 def spiral(file: str = "a", sign: str = "") -> OwnCode:
-    return OwnCode("spiral.py", PRIOR.format(name="SpiralPrior", file=file, sign=sign))
+    text = PRIOR.format(name="SpiralPrior", file=file, sign=sign)
+    return OwnCode("spiral.py", text, Path("/mine/spiral.py"))
 
 
 @pytest.fixture
@@ -166,10 +167,10 @@ def test_an_edited_task_has_rows_and_stores_of_its_own(tmp_path, forgotten):
     assert first.key != second.key
     given = (spec.model_dump_json(), second.identity, str(tmp_path))
     components._OWN.clear()
-    Worker(*given, code=[list(own_task("pan"))])
+    Worker(*given, code=[own_task("pan")[:2]])
     components._OWN.clear()
     with pytest.raises(UserError, match="vessels changed after the run was planned"):
-        Worker(*given, code=[list(own_task())])
+        Worker(*given, code=[own_task()[:2]])
 
 
 def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):
@@ -248,6 +249,18 @@ def test_code_that_cannot_be_used_gets_one_sentence(text, sentence, forgotten):
         use_code(OwnCode("mine.py", text))
 
 
+def test_two_files_that_define_one_name_are_told_to_rename_it(tmp_path, forgotten):
+    """Neither is an edit of the other, although they have one name or begin with one word."""
+    for first, second in (("a/mine.py", "b/mine.py"), ("my one.py", "my other.py")):
+        for sign, name in (("", first), ("-", second)):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(spiral(sign=sign).text, encoding="utf-8")
+        use_code(read_code(tmp_path / first))
+        with pytest.raises(UserError, match=r"'spiral_prior' among priors; rename one of the classes$"):
+            use_code(read_code(tmp_path / second))
+        components._OWN.clear()
+
+
 def test_a_file_that_ends_the_process_is_refused(forgotten):
     """Otherwise the command ends with the file's own status and has run nothing."""
     with pytest.raises(UserError, match=r"mine\.py fails: line 2: SystemExit: 0"):
@@ -260,7 +273,8 @@ def test_a_byte_order_mark_and_a_home_folder_change_nothing(tmp_path, monkeypatc
     for folder, mark in ((marked, b"\xef\xbb\xbf"), (plain, b"")):
         folder.mkdir()
         (folder / "spiral.py").write_bytes(mark + spiral().text.encode())
-    assert read_code(plain / "spiral.py") == read_code(Path("~/marked/spiral.py")) == spiral()
+    read = [read_code(path) for path in (plain / "spiral.py", Path("~/marked/spiral.py"))]
+    assert [code.origin for code in read] == [spiral().origin] * 2
     assert use_code(read_code(marked / "spiral.py")) == {"priors": ["spiral_prior"]}
     (marked / "helpers.py").touch()
     (marked / "spiral.py").write_bytes(b"\xef\xbb\xbfimport helpers\n")

@@ -155,7 +155,7 @@ def _read(
             "spec": spec.model_copy(update={"model": model}).model_dump_json(),
             "identity": plan.identity,
             "folder": str(folder.root),
-            "code": [list(code) for code in in_use()],
+            "code": [[code.name, code.text] for code in in_use()],
         },
     )
     failed: dict[str, str] = {}

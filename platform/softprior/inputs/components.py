@@ -25,10 +25,12 @@ class Offered(NamedTuple):
 
     Attributes:
         origin: where it comes from, with a version: it belongs to the identity of trials.
+        file: the user's own that defines it; None for a package's, and on workers.
     """
 
     kind: type[Any]
     origin: str
+    file: Path | None = None
 
 
 _OWN: dict[str, dict[str, Offered]] = {}
@@ -118,8 +120,10 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         known = {**self._others, **{name: Offered(kind, "softprior") for name, kind in self.kinds.items()}}
         before = known.get(name, offered)
         if before.origin != offered.origin:
-            edited = before.origin.partition(" ")[0] == offered.origin.partition(" ")[0]
-            remedy = "restart Python to use the edited file" if edited else "give yours another name"
+            remedy = "give yours another name"
+            if before.file is not None:
+                edited = before.file == offered.file
+                remedy = "restart Python to use the edited file" if edited else "rename one of the classes"
             raise UserError(
                 f"{offered.origin} and {before.origin} both have '{name}' among {self.axis}; {remedy}"
             )

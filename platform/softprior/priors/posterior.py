@@ -27,8 +27,14 @@ from softprior.results.storage import RemotePath
 FILES = f"*{SUFFIX}"
 """Path of the posteriors in a study's folder."""
 
+NAMED = 4
+"""Files that an error names."""
+
 STUDY = "study.json"
 """Names the trials that the study has now."""
+
+FILED = (Path(), Path("jobs/studies"))
+"""Where study files are looked for, from the working directory."""
 
 KEPT = 4096
 """Files whose shapes are kept in memory, some hundred bytes each: more than a study's folder has."""
@@ -102,8 +108,8 @@ class PosteriorPrior(Prior):
         files = tuple(path for path in current if not _is_repeat(path))
         if not files:
             raise UserError(
-                f"posterior.file = {self.file}: the study has left no posteriors; {_first(file)}, or give "
-                "another path"
+                f"posterior.file = {self.file}: the study has left no posteriors; {_first(file, 'them')}, or "
+                "give another path"
             )
         return files
 
@@ -125,10 +131,16 @@ class PosteriorPrior(Prior):
                     fitting.append(path)
         if len(fitting) == 1:
             return fitting[0]
+        shown = fitting or candidates
+        files = ", ".join(path.name for path in shown[:NAMED])
+        files += f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+        places = by_number(len(source.places), "place", "places")
+        others = ", ..." if len(source.places) > 1 else ""
         raise UserError(
             f"{len(fitting)} of the {len(candidates)} posteriors of {self.file} have "
-            f"{counted(source.tokens, 'vector')} of this model at the places of this trial "
-            f"({source.place.name}, ...), but exactly one is needed; give the file of one trial"
+            f"{counted(source.tokens, 'vector')} of this model at the {places} of this trial "
+            f"({source.place.name}{others}), but exactly one is needed; give the file of one trial "
+            f"({files} in {candidates[0].parent})"
         )
 
 
@@ -146,14 +158,17 @@ def _planned(path: Path, changed: int) -> frozenset[str]:  # noqa: ARG001  read 
     return frozenset(read_study(path)["trials"])
 
 
-def _first(file: Path) -> str:
-    """What to run before: the study whose folder, or file in it, this is."""
+def _first(file: Path, what: str = "it") -> str:
+    """What to run before: the study whose folder, or file in it, this is, if its study file is found."""
     study = file
-    if file.suffix == SUFFIX:
-        if file.parent.name != "posteriors":
-            return "run the study that makes it first"
+    if file.suffix == SUFFIX and file.parent.name == "posteriors":
         study = file.parents[1]
-    return f"run the study '{study.name}' first (python -m jobs.study {study.name}.yaml, where its file is)"
+    known = next(
+        (path for path in (folder / f"{study.name}.yaml" for folder in FILED) if path.exists()), None
+    )
+    if known is None:
+        return f"run the study that makes {what} first"
+    return f"run the study '{study.name}' first (python -m jobs.study {known})"
 
 
 def _fingerprint(posterior: Posterior) -> str:

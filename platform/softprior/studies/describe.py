@@ -59,6 +59,11 @@ DRAWS: dict[Pairing, str] = {
     "none": "pairing: none: the draws of two priors are independent, even for one seed",
 }
 
+SAME_START = (
+    "trials of `posterior` start from the same vectors for all seeds, so that their seeds differ in the "
+    "data's order alone"
+)
+
 
 def describe(
     plan: Plan,
@@ -90,7 +95,15 @@ def describe(
     lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
     if len({trial.prior.canonical() for trial in plan.trials if trial.prior is not None}) > 1:
         lines.append(f"  {DRAWS[study.pairing]}")
+    copies = [trial for trial in plan.trials if trial.prior is not None and _is_copy(trial.prior)]
+    if len({trial.seed for trial in copies}) > 1:
+        lines.append(f"  {SAME_START}")
     return lines
+
+
+def _is_copy(prior: Entry) -> bool:
+    """Whether it starts from an earlier trial's vectors without noise."""
+    return prior.name == "posterior" and not prior.params.get("spread")
 
 
 def sizes(model: KnownModel) -> list[str]:

@@ -135,7 +135,7 @@ def _space(
         "folder": str(folder.root),
         "cpus": trial_threads(resources, placement),
         "patience": resources.patience,
-        "code": [list(code) for code in in_use()],
+        "code": [[code.name, code.text] for code in in_use()],
     }
 
 

@@ -35,10 +35,12 @@ class OwnCode(NamedTuple):
     Attributes:
         name: the file's.
         text: its contents.
+        path: where it was read, without links; None on workers, which get the text.
     """
 
     name: str
     text: str
+    path: Path | None = None
 
     @property
     def origin(self) -> str:
@@ -72,7 +74,7 @@ def read_code(path: Path) -> OwnCode:
         raise UserError(
             f"--code {path} is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
         ) from None
-    code = OwnCode(path.name, text)
+    code = OwnCode(path.name, text, path.resolve())
     require_self_contained(path, code.text)
     return code
 
@@ -108,7 +110,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
                     raise UserError(
                         f"--code {code.name}: two classes are called '{name}' among {table.axis}; rename one"
                     )
-                table.offer(name, Offered(kind, code.origin))
+                table.offer(name, Offered(kind, code.origin, code.path))
                 found.setdefault(table.axis, []).append(name)
     if not found:
         bases = " or ".join(f"{table.base.__module__}.{table.base.__name__}" for table in TABLES)

@@ -24,7 +24,15 @@ from softprior.inputs.specs import TrialSpec
 from softprior.library.studies import run
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import Record, Score, TaskScore, load_record, load_records, save_record
+from softprior.results.records import (
+    Record,
+    Score,
+    TaskScore,
+    load_record,
+    load_records,
+    read_study,
+    save_record,
+)
 from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
 from softprior.studies.describe import extending
@@ -121,6 +129,9 @@ def test_a_trial_that_repeats_a_live_one_makes_no_room_for_more(tmp_path: Path) 
     for spec in live:
         leave(asked, folder, spec)
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
+    named = read_study(folder.study)["trials"]
+    assert {spec.id for spec in live} < set(named), "priors take posteriors of a search that was killed"
+    folder.study.unlink()
     assert not searched.look(folder, again=False).number({live[0].id}), "nothing has begun in this folder"
     write_study(folder, searched.spec, searched.trials)
     console = Console(width=200, record=True, file=io.StringIO())

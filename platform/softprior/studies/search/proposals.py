@@ -17,6 +17,7 @@ from softprior.studies.search.objective import values
 from softprior.studies.search.optuna_private import store_attribute, store_loss, taken_up
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import REASON, TRIALS
+from softprior.studies.table import write_study
 from softprior.training.events import Event, Observer
 
 NOT_FINITE = "an objective is not finite"
@@ -146,6 +147,11 @@ class Proposals(Searcher, Observer):
                 path.unlink()
             if not path.exists():
                 self._queue.append(baseline)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Names all trials in study.json, where a prior looks for posteriors that count, and to `added`."""
+        write_study(self._folder, self._plan.spec, self._plan.trials)
         self._added(self._plan.trials)
 
     def _propose(self, trial: Trial) -> None:
@@ -158,7 +164,7 @@ class Proposals(Searcher, Observer):
         self._open[trial.number] = tuple(t.id for t in trials)
         trial.set_user_attr(TRIALS, list(self._open[trial.number]))
         self._plan.add(trials)
-        self._added(self._plan.trials)
+        self._tell()
         for one in trials:
             if one.id not in self._live and not self._folder.record(one.id).exists():
                 self._live.add(one.id)

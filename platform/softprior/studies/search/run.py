@@ -97,7 +97,8 @@ class Searching(SearchPlan):
                 work = replace(work, trials=self.trials)
             if not folder.table.exists():
                 cluster.start()  # a first run surely needs Ray, which gets ready while we import
-            write_study(folder, self.spec, self.trials)
+            if not folder.study.exists():  # otherwise it names earlier proposals, which are taken up below
+                write_study(folder, self.spec, self.trials)
             interrupted = False
             with listening(listen, work, folder, lost) as listeners:
                 try:
