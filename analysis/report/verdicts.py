@@ -56,8 +56,8 @@ MEANINGS = {
     "all exploratory claims (Holm).",
     "would settle it": "Would settle it: seeds to add for the claim as it is worded, at the spread and "
     f"effect found here, for {POWER:.0%} power at the level of the first of all tests in the list (Holm); "
-    "for equality, seeds that show it. The table of differences is corrected over its own rows and needs "
-    "fewer.",
+    "for equality, seeds that show it or, if the difference is beyond the margin, that it is. The table of "
+    "differences is corrected over its own rows and needs fewer.",
     "other numbers": "Other numbers: those of the claim's other metrics, which have to agree.",
     "detectable": "Detectable: the smallest effect (distance from the limit; for equality the "
     f"difference beyond the margin) that these seeds would have shown with {POWER:.0%} power at the level of "
