@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.comparisons import Row, caption
+from analysis.findings.sentences import FOUR
 from analysis.inference.intervals import TWO_SEEDS
 from analysis.inference.power import MOST
 
@@ -86,7 +87,7 @@ def _signed(value: float | None) -> str:
 
 
 def _add(row: Row) -> str:
-    """Seeds to add; nothing where the difference is found, or where there is no spread yet."""
-    if row.seeds < 2 or row.more_seeds == 0:
+    """Seeds to add; nothing where the difference is found, or where the spread is hardly known yet."""
+    if row.seeds < FOUR or row.more_seeds == 0:
         return ""
     return f">{MOST}" if row.more_seeds is None else f"+{row.more_seeds}"
