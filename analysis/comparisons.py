@@ -176,8 +176,8 @@ def caption(rows: Sequence[Row]) -> list[str]:
         lines.append(
             "add: seeds to add until a difference of this size and spread is found with "
             f"{POWER:.0%} power; findings, which are corrected over all tests of the study's claims, ask for "
-            "more, and a finding of equality asks for the seeds that show it or, if the difference is beyond the "
-            "margin, that it is"
+            "more, and a finding of equality asks for the seeds that show it or, if the difference is beyond "
+            "the margin, that it is"
         )
     tested = [row for row in rows if row.seeds > 1]
     corrected = holm(np.array([row.least_p for row in tested]))

@@ -11,8 +11,8 @@ from softprior.inputs.labels import counted
 FOUR = 4
 """Fewest seeds whose spread says roughly how many are needed.
 
-The upper end of the 95% interval of the true spread is 32 times that of two seeds, 6 times that of three and 4
-times that of four.
+The upper end of the 95% interval of the true spread is 32 times that of two seeds, 6 times that of three and
+4 times that of four.
 """
 
 CLEAR = 2
@@ -79,8 +79,8 @@ def settled_by(found: Finding) -> str:
         far = [one for one in found.comparisons if one.referenced and abs(one.value) > margin]
         if beyond and not far:
             return (
-                f"run a study whose first prior is one of the two of {own.what}: they differ by more than the "
-                "margin, and only differences from the first prior are tested for that"
+                f"run a study whose first prior is one of the two of {own.what}: they differ by more than "
+                "the margin, and only differences from the first prior are tested for that"
             )
         if beyond:
             nearest = min(far, key=lambda one: MOST + 1 if one.more_seeds is None else one.more_seeds)

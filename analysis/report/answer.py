@@ -10,14 +10,15 @@ from analysis.findings.study import Cell, Side, is_faulty
 from analysis.findings.values import Finding
 from analysis.report.grid import Mean, mean
 from analysis.report.values import number, sentence
+from analysis.report.verdicts import places
 from softprior.inputs.labels import by_number, counted
 from softprior.library.sanity import checks
 
 SHOWN = 2
 """Cells (tasks and methods) that the first sentence speaks of; the table has all."""
 
-FIRST = "quality"
-"""The claim whose finding the answer quotes: whether quality depends on the prior."""
+FIRST = ("quality", "cut-or-keep", "regularisers")
+"""The claims whose findings the answer quotes: on priors, methods and regularisers, which a study varies."""
 
 
 def answer(reading: Reading, findings: Sequence[Finding]) -> list[str]:
@@ -80,14 +81,30 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
         return (
             "Each setting has one seed, so there is no interval and no test: these differences may be chance."
         )
-    first = [found for found in findings if found.claim.name == FIRST]
-    if len(first) == 1:
-        return _quoted(first[0])
-    counts = Counter(found.decided for found in findings)
+    known = [found for found in findings if found.primary is not None]
+    first = [[found for found in known if found.claim.name == name] for name in FIRST]
+    named = [_named(found) for found in first if found]
+    if named:
+        return sentence("; ".join(named))
+    priors = [found for found in findings if found.claim.name == FIRST[0]]
+    if len(priors) == 1:
+        return sentence(_quoted(priors[0]))
+    counts = Counter(found.decided for found in known)
     if not counts:
         return "No claim has been judged, so differences between priors are described and not tested."
     told = ", ".join(_verdict(verdict, count) for verdict, count in counts.most_common())
-    return f"Of {counted(len(findings), 'finding')}, {told} (table below)."
+    return f"Of {counted(len(known), 'judged finding')}, {told} (table below)."
+
+
+def _named(findings: Sequence[Finding]) -> str:
+    """The verdicts on one claim: the only one with its number, several with their places."""
+    if len(findings) == 1:
+        return _quoted(findings[0])
+    where: dict[str, list[str]] = {}
+    for found in findings:
+        where.setdefault(found.decided, []).append(found.where)
+    told = (f"{verdict} for {places(found)}" for verdict, found in where.items())
+    return f"{findings[0].claim.words}: {', '.join(told)}"
 
 
 def _verdict(verdict: str, count: int) -> str:
@@ -98,15 +115,16 @@ def _verdict(verdict: str, count: int) -> str:
 
 
 def _quoted(found: Finding) -> str:
-    """A finding in one sentence that fits an answer; its own has every detail."""
+    """A finding in words that fit an answer; its own sentence has every detail."""
     text = f"{found.claim.words}: {found.decided}"
     if found.primary is None:
-        return sentence(f"{text}, because {found.reason}")
+        return f"{text}, because {found.reason}"
     own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"
     interval = f"95% interval {number(own.interval.low)} to {number(own.interval.high)}"
     interval = own.interval.missing or interval
     seeds = counted(own.seeds, "seed")
-    return f"{text} ({own.what} is {number(own.value)} nats, {interval}{margin}, {seeds})."
+    unit = "" if found.claim.quantity == own.what else f" {found.claim.quantity}"
+    return f"{text} ({own.what} is {number(own.value)}{unit}, {interval}{margin}, {seeds})"
 
 
 def _soundness(reading: Reading) -> str:

@@ -53,8 +53,8 @@ MEANINGS = {
     "seeds: the one that decides, or, if several leave the verdict open, the one closest to deciding it.",
     "claimed": "Claimed: where the claim says the number lies; 'within' gives the margin of equality.",
     "p (Holm)": "p-values are of that number: raw, then corrected over all tests of the study's list, or of "
-    "all exploratory claims (Holm). For equality it is that of a difference within the margin, or if the claim "
-    "is contradicted, of one beyond it: a large p does not say that there is no difference.",
+    "all exploratory claims (Holm). For equality it is that of a difference within the margin, or if the "
+    "claim is contradicted, of one beyond it: a large p does not say that there is no difference.",
     "would settle it": "Would settle it: seeds to add for the claim as it is worded, at the spread and "
     f"effect found here, for {POWER:.0%} power at the level of the first of all tests in the list (Holm); "
     "for equality, seeds that show it or, if the difference is beyond the margin, that it is. The table of "

@@ -281,6 +281,23 @@ def test_a_pair_without_the_first_prior_beyond_the_margin_asks_for_another_first
     )
 
 
+@pytest.mark.parametrize("methods", [(SOFT,), (SOFT, PREFIX, CUT, KEEP)], ids=["soft", "all methods"])
+def test_lost_posteriors_do_not_ease_the_correction(methods: tuple[Entry, ...]) -> None:
+    """The family has as many tests as before, whose smallest p is multiplied by their number."""
+    whole = simulated(Truth(methods=methods, rates=(0.01, 0.02), seeds=4))
+    for some in (replace(whole, posteriors={}), replace(whole, posteriors={}, vocabulary=None)):
+        before, after = judge(whole), judge(some)
+        tests = sum(len(case(one, e).tests) for one in JUDGED for e in one.evidence(whole))
+        left = [case(one, e) for one in JUDGED for e in one.evidence(some)]
+        assert sum(len(one.tests) + one.evidence.lost for one in left) == tests
+        known = {(own.claim.name, own.where): own for own in before}
+        for own in after:
+            if own.primary is not None:
+                was = known[own.claim.name, own.where].primary
+                assert was is not None
+                assert own.primary.adjusted >= was.adjusted
+
+
 def test_two_seeds_do_not_say_how_many_are_needed() -> None:
     for seeds, told in ((2, "two"), (3, "three")):
         slopes = np.array([0.01, 0.09, 0.05])[:seeds]

@@ -114,7 +114,9 @@ def minus(text: str) -> str:
 
 
 def test_cells_of_the_grid_are_means_over_seeds(report: Report, seeds: Seeds) -> None:
-    table, differences = tables(section(report, "grid"))
+    table, differences, along_rates = tables(section(report, "grid"))
+    assert along_rates.columns[0] == "rate"
+    assert len(along_rates.rows) == 2, "two rates of each of two priors"
     assert table.columns == ("prior", "rate 0.05", "rate 0.01")
     assert [row[0].text for row in table.rows] == ["isotropic", "fitted", "no prompt"]
     for row, prior in zip(table.rows[:2], ("isotropic", "fitted"), strict=True):
