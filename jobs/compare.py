@@ -12,7 +12,6 @@ from jobs.support.screen import screen
 from softprior.errors import UserError
 from softprior.library.results import Results
 
-
 WIDTH = 80
 """Columns of tables in a file, which has no window to fit in."""
 

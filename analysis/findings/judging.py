@@ -63,8 +63,8 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
         own = [one for one in cases if one.exploratory == exploratory]
         family = own if exploratory else [*own, *replaced]
         raw = [test.p for one in family for test in one.tests]
-        # Files that are gone must not make the other claims' correction easier; what rested on additions is not
-        # known without them, so that their tests count in both families.
+        # Files that are gone must not make the other claims' correction easier. Without them, nobody
+        # knows what rested on additions, so that their tests then count in both families.
         raw += [1.0] * sum(one.evidence.lost for one in (cases if additions else family))
         corrected = iter(holm(np.array(raw)).tolist())
         found += [finding(one, [next(corrected) for _ in one.tests], len(raw)) for one in own]

@@ -1,4 +1,4 @@
-"""The answer in three sentences: the result, how certain it is, and whether the trials are sound."""
+"""The answer in three parts: the result, how certain it is, and whether the trials are sound."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from softprior.inputs.labels import by_number, counted
 from softprior.library.sanity import checks
 
 SHOWN = 2
-"""Cells (tasks and methods) that the first sentence speaks of; the table has all."""
+"""Cells (tasks and methods) that the first sentence speaks of, and findings with numbers; tables have all."""
 
 FIRST = ("quality", "cut-or-keep", "regularisers")
 """The claims whose findings the answer quotes: on priors, methods and regularisers, which a study varies."""
 
 
 def answer(reading: Reading, findings: Sequence[Finding]) -> list[str]:
-    """At most three sentences; fewer where nothing has finished."""
+    """At most three parts, mostly a sentence each; fewer where nothing has finished."""
     found = [_lowest(reading), _certainty(reading, findings), _soundness(reading)]
     return [text for text in found if text]
 
@@ -85,7 +85,7 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
     first = [[found for found in known if found.claim.name == name] for name in FIRST]
     named = [_named(found) for found in first if found]
     if named:
-        return sentence("; ".join(named))
+        return " ".join(map(sentence, named))
     priors = [found for found in findings if found.claim.name == FIRST[0]]
     if len(priors) == 1:
         return sentence(_quoted(priors[0]))
@@ -97,9 +97,12 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
 
 
 def _named(findings: Sequence[Finding]) -> str:
-    """The verdicts on one claim: the only one with its number, several with their places."""
+    """The verdicts on one claim: one or two with their numbers, more with their places."""
     if len(findings) == 1:
         return _quoted(findings[0])
+    if len(findings) <= SHOWN:
+        own = "; ".join(f"{found.decided} for {found.where} ({_value(found)})" for found in findings)
+        return f"{findings[0].claim.words}: {own}"
     where: dict[str, list[str]] = {}
     for found in findings:
         where.setdefault(found.decided, []).append(found.where)
@@ -114,6 +117,12 @@ def _verdict(verdict: str, count: int) -> str:
     return f"{count} {by_number(count, 'is', 'are')} {verdict}"
 
 
+def _value(found: Finding) -> str:
+    assert found.primary is not None
+    unit = "" if found.claim.quantity == found.primary.what else f" {found.claim.quantity}"
+    return f"{found.primary.what} is {number(found.primary.value)}{unit}"
+
+
 def _quoted(found: Finding) -> str:
     """A finding in words that fit an answer; its own sentence has every detail."""
     text = f"{found.claim.words}: {found.decided}"
@@ -123,8 +132,7 @@ def _quoted(found: Finding) -> str:
     interval = f"95% interval {number(own.interval.low)} to {number(own.interval.high)}"
     interval = own.interval.missing or interval
     seeds = counted(own.seeds, "seed")
-    unit = "" if found.claim.quantity == own.what else f" {found.claim.quantity}"
-    return f"{text} ({own.what} is {number(own.value)}{unit}, {interval}{margin}, {seeds})"
+    return f"{text} ({_value(found)}, {interval}{margin}, {seeds})"
 
 
 def _soundness(reading: Reading) -> str:

@@ -17,9 +17,9 @@ from scipy import stats
 
 from analysis.findings import collapse, quality
 from analysis.findings.evidence import Evidence, Noise
-from analysis.findings.judging import case, finding
+from analysis.findings.judging import case, finding, judge
 from analysis.findings.reading import Reading, read
-from analysis.findings.simulated import Truth, simulated
+from analysis.findings.simulated import CUT, KEEP, Truth, simulated
 from analysis.overall import overall
 from analysis.report import checks, grid, trials, verdicts
 from analysis.report import overall as scores
@@ -134,6 +134,17 @@ def test_cells_of_the_grid_are_means_over_seeds(report: Report, seeds: Seeds) ->
     assert row[0].text == minus("fitted - isotropic")
     assert row[2].order == pytest.approx(1.0)
     assert row[4].text == "0.25 (0.25)", "three seeds give no less"
+
+
+def test_the_answer_names_the_verdicts_on_the_axes_of_the_study(seeds: Seeds) -> None:
+    """Two findings on methods have their places; what is not judged is not counted."""
+    study = simulated(Truth(methods=(CUT, KEEP), weights=(0.0, 1.0), rates=(0.01,), seeds=4))
+    told = answer(replace(read(seeds.folder.root), study=study), judge(study))[1]
+    assert "Cutting token-level vectors after block 0 is equal to keeping them: " in told
+    assert "Regularisers move posteriors: " in told
+    assert "not judged" not in told
+    assert "findings" not in told
+    assert len(re.findall(r" for arithmetic[^(;]+ \([^)]* is [^)]+ nats\)", told)) == 2
 
 
 def test_the_answer_is_three_true_sentences(report: Report, seeds: Seeds) -> None:
