@@ -1,63 +1,74 @@
-"""The comparison along an axis as a table for the terminal, 80 columns wide."""
+"""The comparison along an axis as tables for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from analysis.comparisons import Row, caption
+from analysis.findings.sentences import FOUR
 from analysis.inference.intervals import TWO_SEEDS
 from analysis.inference.power import MOST
+from analysis.narrow import Column, tables
+from softprior.inputs.labels import counted
 
-WIDTH = 80
-"""Columns of the printed table."""
 
+def comparison_table(rows: Sequence[Row], axis: str, width: int) -> RenderableType:
+    """A block of lines for each cell, and what the numbers mean below.
 
-def comparison_table(rows: Sequence[Row], axis: str) -> RenderableType:
-    """A block of lines for each cell, the reference in its title, and what the numbers mean below."""
+    Its title has the reference and what all rows share. Names wrap and no number is cut: columns for which a
+    narrow window has no room stand in a second table below.
+    """
     blocks: list[RenderableType] = []
     for where, reference in dict.fromkeys((row.where, row.reference) for row in rows):
         own = [row for row in rows if (row.where, row.reference) == (where, reference)]
         alike = all(_rate(row, 0) == _rate(row, 1) for row in own)
-        title = f"{where}: {axis} against {reference}{_rate(own[0], 1, of_all=alike)}"
+        title = f"{where}: {axis} against {reference}{_rate(own[0], 1, of_all=alike)}{_shared(own)}"
         blocks.append(Text(title, style="italic"))
-        blocks.append(_block(own, axis, rates=not alike))
+        blocks += tables(_columns(own, axis, rates=not alike), width)
         blocks += _seen(own)
     return Group(*blocks, *map(Text, caption(rows)))
 
 
-def _block(rows: Sequence[Row], axis: str, rates: bool) -> Table:
-    """A line for each row.
+def _columns(rows: Sequence[Row], axis: str, rates: bool) -> list[Column]:
+    """Those that differ between rows.
 
     Args:
-        rates: whether they say at which rate, as not all have the reference's.
+        rates: whether rows say at which rate, as not all have the reference's.
     """
-    averaged = any(row.averaged is not None for row in rows)
-    noisy = any(row.noise is not None for row in rows)
-    ends = any(row.has_ends for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), width=WIDTH)
-    table.add_column(axis, overflow="fold", ratio=1)
-    optional = {"95%": ends, "all rates": averaged, "twins": noisy}
-    headers = ["differs by", *(name for name, shown in optional.items() if shown)]
-    for header in [*headers, "p", "Holm", "seeds", "add"]:
-        table.add_column(header, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [
-            row.value + (_rate(row, 0) if rates else ""),
-            _signed(row.difference),
-            *([_interval(row)] if ends else []),
-            *([_signed(row.averaged)] if averaged else []),
-            *(["" if row.noise is None else f"{row.noise:.2g}"] if noisy else []),
-            *([f"{row.p:.3g}", f"{row.adjusted:.3g}"] if row.seeds > 1 else ["", ""]),
-            str(row.seeds),
-            _add(row),
-        ]
-        table.add_row(*map(Text, cells))
-    return table
+    tested = [row.seeds > 1 for row in rows]
+    seeds, noise = _seeds(rows), _noise(rows)
+    return [
+        Column(axis, [row.value for row in rows], names=True),
+        Column("rate", [_own_rate(row) if rates else "" for row in rows], names=True),
+        Column("differs by", [_signed(row.difference) for row in rows]),
+        Column("95%", [_interval(row) for row in rows] if any(row.has_ends for row in rows) else [""]),
+        Column("all rates", [_signed(row.averaged) for row in rows]),
+        Column("p", [f"{row.p:.3g}" if own else "" for row, own in zip(rows, tested, strict=True)]),
+        Column("Holm", [f"{row.adjusted:.3g}" if own else "" for row, own in zip(rows, tested, strict=True)]),
+        *([Column("seeds", seeds)] if len(set(seeds)) > 1 else []),
+        Column("add", [_add(row) for row in rows]),
+        *([Column("twins", noise)] if len(set(noise)) > 1 else []),
+    ]
+
+
+def _shared(rows: Sequence[Row]) -> str:
+    """Numbers that all rows have alike: `; 14 seeds; twins 0.0012`."""
+    seeds, noise = set(_seeds(rows)), set(_noise(rows))
+    told = [counted(rows[0].seeds, "seed")] if len(seeds) == 1 else []
+    told += [f"twins {text}" for text in noise if text and len(noise) == 1]
+    return "".join(f"; {text}" for text in told)
+
+
+def _seeds(rows: Sequence[Row]) -> list[str]:
+    return [str(row.seeds) for row in rows]
+
+
+def _noise(rows: Sequence[Row]) -> list[str]:
+    """What rounding alone does to a difference."""
+    return ["" if row.noise is None else f"{row.noise:.2g}" for row in rows]
 
 
 def _seen(rows: Sequence[Row]) -> list[RenderableType]:
@@ -74,6 +85,13 @@ def _rate(row: Row, side: int, of_all: bool = False) -> str:
     return f" ({'all at ' if of_all else ''}rate {row.rates[side]}{of})"
 
 
+def _own_rate(row: Row) -> str:
+    """The rate of a row, and of how many if that is not the reference's number."""
+    if row.rates is None:
+        return ""
+    return row.rates[0] + (f", best of {row.budgets[0]}" if row.budgets[0] != row.budgets[1] else "")
+
+
 def _interval(row: Row) -> str:
     """Its ends, or that all seeds are equal; nothing of one seed or of two that differ."""
     if row.interval is None or row.seeds < 2 or row.interval.missing == TWO_SEEDS:
@@ -86,7 +104,7 @@ def _signed(value: float | None) -> str:
 
 
 def _add(row: Row) -> str:
-    """Seeds to add; nothing where the difference is found, or where there is no spread yet."""
-    if row.seeds < 2 or row.more_seeds == 0:
+    """Seeds to add; nothing where the difference is found, or where the spread is hardly known yet."""
+    if row.seeds < FOUR or row.more_seeds == 0:
         return ""
     return f">{MOST}" if row.more_seeds is None else f"+{row.more_seeds}"

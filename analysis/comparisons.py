@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.findings.common import loss, noise
+from analysis.findings.sentences import FOUR
 from analysis.findings.study import AXES, Cell, Study
 from analysis.inference import power
 from analysis.inference.intervals import TWO_SEEDS, over_seeds
@@ -171,11 +172,12 @@ def caption(rows: Sequence[Row]) -> list[str]:
         lines.append(f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}")
     if any(row.detectable is not None for row in rows):
         lines.append(f"detectable: with {POWER:.0%} power, at the level of Holm's first test")
-    if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
+    if any(row.seeds >= FOUR and row.more_seeds != 0 for row in rows):
         lines.append(
             "add: seeds to add until a difference of this size and spread is found with "
             f"{POWER:.0%} power; findings, which are corrected over all tests of the study's claims, ask for "
-            "more, and a finding of equality asks for the seeds that show equality"
+            "more, and a finding of equality asks for the seeds that show it or, if the difference is beyond "
+            "the margin, that it is"
         )
     tested = [row for row in rows if row.seeds > 1]
     corrected = holm(np.array([row.least_p for row in tested]))
@@ -193,6 +195,8 @@ def caption(rows: Sequence[Row]) -> list[str]:
             )
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")
+    if any(1 < row.seeds < FOUR and row.more_seeds != 0 for row in rows):
+        lines.append("two or three seeds do not tell how many are needed, so 'add' says nothing of them")
     missing = [row.interval.missing for row in rows if row.seeds > 1 and row.interval is not None]
     if TWO_SEEDS in missing:
         lines.append("two seeds have no interval; add seeds")

@@ -35,8 +35,8 @@ BELOW = (
 """As in the figure, see `analysis.inference.components.shares_of`."""
 
 UNBOUNDED = (
-    "+ the interval reaches beyond that of the whole spread, of which this is a part: so few pairs do not "
-    "bound it; five or more do"
+    "+ the interval reaches beyond that of the whole spread, of which this is a part: its upper end says no "
+    "more than that of the whole"
 )
 """Of one prior with three pairs, the upper end is 7 times the true deviation in half of all studies."""
 

@@ -12,6 +12,9 @@ from jobs.support.screen import screen
 from softprior.errors import UserError
 from softprior.library.results import Results
 
+WIDTH = 80
+"""Columns of tables in a file, which has no window to fit in."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
@@ -40,7 +43,7 @@ def _main(options: argparse.Namespace) -> int:
     for folder in options.results:
         Results(folder)  # or refuses it
     # pandas, torch and scipy; a wrong folder should not wait for them.
-    from analysis.comparison_table import WIDTH, comparison_table
+    from analysis.comparison_table import comparison_table
     from analysis.comparisons import compare, require_axis
     from analysis.findings.judging import judge
     from analysis.findings.reading import read_studies
@@ -55,7 +58,8 @@ def _main(options: argparse.Namespace) -> int:
     for note in read.notes:
         console.print(f"note: {note}", soft_wrap=True)
     try:
-        console.print(comparison_table(compare(read.study, options.axis), options.axis))
+        rows = compare(read.study, options.axis)
+        console.print(comparison_table(rows, options.axis, console.width))
     except UserError as error:
         if not options.findings:
             raise

@@ -9,7 +9,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, about, of_twins, together
+from analysis.findings.common import (
+    NO_POSTERIORS,
+    ONE_SEED,
+    SEEDS,
+    Judged,
+    about,
+    of_twins,
+    places_of,
+    together,
+)
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -21,6 +30,9 @@ from softprior.training.probes import ELSEWHERE, NEIGHBOURS
 
 QUANTILE = 0.95
 """Quantile of the distances of held-out tokens up to which a vector is near to tokens."""
+
+METRICS = 3
+"""Number of metrics of `Cluster`, each of which has a test."""
 
 COMPONENTS = 64
 """Most principal components in which distances are measured."""
@@ -96,14 +108,16 @@ def evidence(study: Study) -> list[Evidence]:
         for name, side in cell.sides.items():
             known = replace(about(cell, name), noise=noise)
             few = f"the prior {ONE_SEED}" if len(side.runs) < SEEDS else ""
+            there = any(place.in_front == AT for run in side.runs.values() for place in places_of(run))
+            lost = METRICS if there and not few else 0
             if cluster is None:
-                found.append(replace(known, missing=together(NO_VOCABULARY, few)))
+                found.append(replace(known, missing=together(NO_VOCABULARY, few), lost=lost))
                 continue
             tables = [
                 cluster.shares(v) for run in side.runs.values() if (v := _vectors(study, run)) is not None
             ]
             if any(run.id not in study.posteriors for run in side.runs.values()):
-                found.append(replace(known, missing=together(NO_POSTERIORS, few)))
+                found.append(replace(known, missing=together(NO_POSTERIORS, few), lost=lost))
             elif few or len(tables) < len(side.runs):
                 elsewhere = ELSEWHERE if len(tables) < len(side.runs) else ""
                 found.append(replace(known, missing=together(elsewhere, few)))

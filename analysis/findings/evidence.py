@@ -37,6 +37,7 @@ class Evidence:
         margin: of equality, in nats.
         margin_trials: ids of the trials that the margin comes from, the baseline among them.
         tested: what is tested in place of the numbers where that differs, by the same names.
+        lost: number of tests that are missing with the posteriors or the sample of the vocabulary.
         primary: names of the comparisons with the reference; empty if all count.
         examples: the same differences by example, where they are known.
         rates, budget: see `Finding`.
@@ -48,6 +49,7 @@ class Evidence:
     trials: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: str = ""
     guard: str = ""
+    lost: int = 0
     margin: float | None = None
     margin_trials: tuple[str, ...] = ()
     tested: Mapping[str, Float[np.ndarray, "S"]] = field(default_factory=dict)

@@ -38,10 +38,11 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
     """What a study says about each claim, in each of its cells.
 
     p-values are corrected by Holm over all tests of the planned claims, and over all exploratory ones.
-    A claim whose study lacks what it needs is undecided, with the reason. What changes when seeds, priors
-    and steps are left out that were added after the first results is exploratory. The tests that were planned
-    in its place still count in the correction of the planned ones, which would otherwise become easier by
-    additions.
+    A claim whose study lacks what it needs is undecided, with the reason. Tests that are missing with a
+    study's posteriors or its sample of the vocabulary count in the correction with a p of 1. What changes
+    when seeds, priors and steps are left out that were added after the first results is exploratory. The
+    tests that were planned in its place still count in the correction of the planned ones, which would
+    otherwise become easier by additions.
     """
     runs, additions = added(study.runs, study.design)
     cases: list[Case] = []
@@ -62,6 +63,9 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
         own = [one for one in cases if one.exploratory == exploratory]
         family = own if exploratory else [*own, *replaced]
         raw = [test.p for one in family for test in one.tests]
+        # Files that are gone must not make the other claims' correction easier. Without them, nobody
+        # knows what rested on additions, so that their tests then count in both families.
+        raw += [1.0] * sum(one.evidence.lost for one in (cases if additions else family))
         corrected = iter(holm(np.array(raw)).tolist())
         found += [finding(one, [next(corrected) for _ in one.tests], len(raw)) for one in own]
     order = {judged.claim.name: i for i, judged in enumerate(claims)}

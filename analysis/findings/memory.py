@@ -18,6 +18,7 @@ from analysis.findings.common import (
     few_seeds,
     of_twins,
     pair,
+    places_of,
     still_falls,
     together,
 )
@@ -93,7 +94,11 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[
     if few or len(runs) < SEEDS:
         nowhere = _nowhere(study, runs[0][0]) if runs else ""
         unread = NO_POSTERIORS if len(runs) < len(pairs) else ""
-        return replace(known, missing=together(unread, nowhere, few)), {}
+        shared = bool(pairs) and any(
+            is_comparable(place) and place in places_of(pairs[0][1]) for place in places_of(pairs[0][0])
+        )
+        lost = 1 if unread and shared and not (nowhere or few) else 0
+        return replace(known, missing=together(unread, nowhere, few), lost=lost), {}
     if nowhere := _nowhere(study, runs[0][0]):
         return replace(known, missing=nowhere), {}
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
@@ -163,11 +168,12 @@ def _stored(study: Study, run: Run) -> dict[Place, int]:
     """Number of vectors at the places where those of two prompts mean the same."""
     posterior = study.posteriors.get(run.id)
     final = {} if posterior is None else posterior.final
-    return {
-        place: len(vectors)
-        for place, vectors in final.items()
-        if place.after == "keep" and place.kind != "key"
-    }
+    return {place: len(vectors) for place, vectors in final.items() if is_comparable(place)}
+
+
+def is_comparable(place: Place) -> bool:
+    """Whether the stored vectors of two prompts mean the same."""
+    return place.after == "keep" and place.kind != "key"
 
 
 def _distances(

@@ -22,6 +22,9 @@ from analysis.inference.values import LEVEL, equal
 EQUAL = "all pairs"
 """Name of the test of equality of all pairs at once."""
 
+BEYOND = " beyond the margin"
+"""Ends the name of the test that contradicts equality."""
+
 
 class Tested(NamedTuple):
     """A test of one claim.
@@ -173,7 +176,7 @@ class Equal:
         for what in evidence.primary or evidence.numbers:
             own = evidence.numbers[what]
             p, least = float(permutation.beyond(own, margin)), permutation.least_p(len(own))
-            found.append(Tested(what, p, least, f"{permutation.NAME} beyond the margin"))
+            found.append(Tested(what, p, least, f"{permutation.NAME}{BEYOND}"))
         return found
 
     def decide(self, evidence: Evidence, adjusted: Mapping[str, float]) -> Decision:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from analysis.findings.rules import BEYOND
 from analysis.findings.values import Comparison, Finding
 from analysis.inference.power import MOST
 from analysis.inference.values import LEVEL, Interval
 from softprior.inputs.labels import counted
+
+FOUR = 4
+"""Fewest seeds whose spread says roughly how many are needed.
+
+The upper end of the 95% interval of the true spread is 32 times that of two seeds, 6 times that of three and
+4 times that of four.
+"""
 
 CLEAR = 2
 """Multiple of the difference between twins from which a number is said to be above it."""
@@ -21,7 +29,8 @@ def sentence(found: Finding) -> str:
     if found.reason:
         text += f", because {found.reason}"
     if found.primary is not None:
-        text += f"; {number(found.primary, found.claim.quantity)}"
+        about = "" if found.margin is None else tested(found.primary)
+        text += f"; {number(found.primary, found.claim.quantity, about)}"
         text += f", the claim is: {found.claimed}" if found.limit else ""
     if found.margin is not None:
         text += f", margin {found.margin:.3g}"
@@ -62,23 +71,41 @@ def settled_by(found: Finding) -> str:
     """What would settle an undecided finding that has numbers; empty if nothing has to be settled."""
     if found.verdict != "undecided" or found.primary is None:
         return ""
-    more, purpose = found.primary.more_seeds, ""
+    own = found.primary
+    more, purpose, beyond = own.more_seeds, "", found.margin is not None and abs(own.value) > found.margin
     if found.margin is not None:
         # Seeds that find a difference are another number, which stands in the tables of differences.
         purpose, margin = " to show that they are equal", found.margin
-        far = [own for own in found.comparisons if own.referenced and abs(own.value) > margin]
-        if far and abs(found.primary.value) > margin:
-            nearest = min(far, key=lambda own: MOST + 1 if own.more_seeds is None else own.more_seeds)
+        far = [one for one in found.comparisons if one.referenced and abs(one.value) > margin]
+        if beyond and not far:
+            return (
+                f"run a study whose first prior is one of the two of {own.what}: they differ by more than "
+                "the margin, and only differences from the first prior are tested for that"
+            )
+        if beyond:
+            nearest = min(far, key=lambda one: MOST + 1 if one.more_seeds is None else one.more_seeds)
             more, purpose = nearest.more_seeds, f" to show that {nearest.what} lies beyond the margin"
+    if more != 0 and own.seeds < FOUR:
+        return f"add seeds: {'two' if own.seeds == 2 else 'three'} seeds do not tell how many are needed"
     if more is None:
         return f"over {MOST:,} seeds are needed at this spread{purpose}; look for what makes seeds differ"
     return f"add {counted(more, 'seed')} at this spread{purpose}" if more else ""
 
 
-def number(own: Comparison, quantity: str) -> str:
-    """A comparison with its interval, p and seeds."""
+def tested(own: Comparison) -> str:
+    """What the p of a finding of equality is of, as that of its other test says the opposite."""
+    beyond = own.test.endswith(BEYOND)
+    return f" for a difference {'beyond' if beyond else 'within'} the margin"
+
+
+def number(own: Comparison, quantity: str, about: str = "") -> str:
+    """A comparison with its interval, p and seeds.
+
+    Args:
+        about: what p is of, where that is not clear.
+    """
     unit = f" {quantity}" if quantity not in ("", own.what) else ""
-    p = f"p {_p(own.p)}, {_p(own.adjusted)} after Holm"
+    p = f"p {_p(own.p)}{about}, {_p(own.adjusted)} after Holm"
     wider = f" ({ends(own.wider)} for other examples too)" if own.wider is not None else ""
     level = "" if own.interval.missing else "95% "
     return f"{short(own)}{unit}, {level}{ends(own.interval)}{wider}, {p}, {counted(own.seeds, 'seed')}"

@@ -1,4 +1,4 @@
-"""The answer in three sentences: the result, how certain it is, and whether the trials are sound."""
+"""The answer in three parts: the result, how certain it is, and whether the trials are sound."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from analysis.findings.study import Cell, Side, is_faulty
 from analysis.findings.values import Finding
 from analysis.report.grid import Mean, mean
 from analysis.report.values import number, sentence
+from analysis.report.verdicts import places
 from softprior.inputs.labels import by_number, counted
 from softprior.library.sanity import checks
 
 SHOWN = 2
-"""Cells (tasks and methods) that the first sentence speaks of; the table has all."""
+"""Cells (tasks and methods) that the first sentence speaks of, and findings with numbers; tables have all."""
 
-FIRST = "quality"
-"""The claim whose finding the answer quotes: whether quality depends on the prior."""
+FIRST = ("quality", "cut-or-keep", "regularisers")
+"""The claims whose findings the answer quotes: on priors, methods and regularisers, which a study varies."""
 
 
 def answer(reading: Reading, findings: Sequence[Finding]) -> list[str]:
-    """At most three sentences; fewer where nothing has finished."""
+    """At most three parts, mostly a sentence each; fewer where nothing has finished."""
     found = [_lowest(reading), _certainty(reading, findings), _soundness(reading)]
     return [text for text in found if text]
 
@@ -80,14 +81,33 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
         return (
             "Each setting has one seed, so there is no interval and no test: these differences may be chance."
         )
-    first = [found for found in findings if found.claim.name == FIRST]
-    if len(first) == 1:
-        return _quoted(first[0])
-    counts = Counter(_decided(found) for found in findings)
+    known = [found for found in findings if found.primary is not None]
+    first = [[found for found in known if found.claim.name == name] for name in FIRST]
+    named = [_named(found) for found in first if found]
+    if named:
+        return " ".join(map(sentence, named))
+    priors = [found for found in findings if found.claim.name == FIRST[0]]
+    if len(priors) == 1:
+        return sentence(_quoted(priors[0]))
+    counts = Counter(_decided(found) for found in known)
     if not counts:
         return "No claim has been judged, so differences between priors are described and not tested."
     told = ", ".join(_verdict(verdict, count) for verdict, count in counts.most_common())
-    return f"Of {counted(len(findings), 'finding')}, {told} (table below)."
+    return f"Of {counted(len(known), 'judged finding')}, {told} (table below)."
+
+
+def _named(findings: Sequence[Finding]) -> str:
+    """The verdicts on one claim: one or two with their numbers, more with their places."""
+    if len(findings) == 1:
+        return _quoted(findings[0])
+    if len(findings) <= SHOWN:
+        own = "; ".join(f"{_decided(found)} for {found.where} ({_value(found)})" for found in findings)
+        return f"{findings[0].claim.words}: {own}"
+    where: dict[str, list[str]] = {}
+    for found in findings:
+        where.setdefault(_decided(found), []).append(found.where)
+    told = (f"{verdict} for {places(found)}" for verdict, found in where.items())
+    return f"{findings[0].claim.words}: {', '.join(told)}"
 
 
 def _decided(found: Finding) -> str:
@@ -103,16 +123,22 @@ def _verdict(verdict: str, count: int) -> str:
     return f"{count} {by_number(count, 'is', 'are')} {verdict}"
 
 
+def _value(found: Finding) -> str:
+    assert found.primary is not None
+    unit = "" if found.claim.quantity == found.primary.what else f" {found.claim.quantity}"
+    return f"{found.primary.what} is {number(found.primary.value)}{unit}"
+
+
 def _quoted(found: Finding) -> str:
-    """A finding in one sentence that fits an answer; its own has every detail."""
+    """A finding in words that fit an answer; its own sentence has every detail."""
     text = f"{found.claim.words}: {_decided(found)}"
     if found.primary is None:
-        return sentence(f"{text}, because {found.reason}")
+        return f"{text}, because {found.reason}"
     own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"
     interval = f"95% interval {number(own.interval.low)} to {number(own.interval.high)}"
     interval = own.interval.missing or interval
     seeds = counted(own.seeds, "seed")
-    return f"{text} ({own.what} is {number(own.value)} nats, {interval}{margin}, {seeds})."
+    return f"{text} ({_value(found)}, {interval}{margin}, {seeds})"
 
 
 def _soundness(reading: Reading) -> str:

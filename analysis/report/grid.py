@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.comparisons import TEST, Row, compare
+from analysis.comparisons import TEST, Row, compare, differing
 from analysis.figures.transfer import changes_of
 from analysis.findings.reading import Reading
 from analysis.findings.study import Cell as Setting
@@ -96,7 +96,6 @@ def _other_tasks(reading: Reading) -> list[Table]:
 
 
 DIFFERENCES = (
-    "prior",
     "where",
     "difference",
     "over all rates",
@@ -109,18 +108,27 @@ DIFFERENCES = (
 
 
 def _differences(reading: Reading) -> list[Table]:
-    """Every prior against the study's first, seed by seed."""
+    """Every value of an axis against the study's first, seed by seed: of priors, and of what else varies.
+
+    But for the task, whose losses do not compare.
+    """
+    others = [axis for axis in differing(reading.study) if axis not in ("task", "prior")]
+    return [table for axis in ("prior", *others) for table in _along(reading, axis)]
+
+
+def _along(reading: Reading, axis: str) -> list[Table]:
     try:
-        rows = [row for row in compare(reading.study, "prior") if row.difference is not None]
-    except UserError:  # one prior
+        rows = [row for row in compare(reading.study, axis) if row.difference is not None]
+    except UserError:  # one value
         return []
     if not rows:
         return []
     tests = sum(row.seeds > 1 for row in rows)
     intervals = [row.interval for row in rows if row.interval is not None]
+    own = "" if axis == "rate" else ", each side at its own chosen rate"
     caption = (
-        "Differences of test loss from the study's first prior in nats (negative is better), seed by seed, "
-        f"each prior at its own chosen rate.{explained(intervals)}"
+        f"Differences of test loss along the axis {axis}, from the first value in nats (negative is better), "
+        f"seed by seed{own}.{explained(intervals)}"
     )
     if any(row.averaged is not None for row in rows):
         caption += " Over all rates: the same averaged over rates."
@@ -134,11 +142,10 @@ def _differences(reading: Reading) -> list[Table]:
             f" p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
             "be below the smallest p."
         )
-    caption += (
-        " Tuned over: the number of rates of both priors. The command python -m jobs.compare prints the same "
-        "along any axis."
-    )
-    return [compact(caption, DIFFERENCES, [_difference(row) for row in rows], DIFFERENCES[2:])]
+    if axis != "rate":
+        caption += " Tuned over: the number of rates of both sides."
+    caption += " The command python -m jobs.compare prints the same along any axis."
+    return [compact(caption, (axis, *DIFFERENCES), [_difference(row) for row in rows], DIFFERENCES[1:])]
 
 
 def _difference(row: Row) -> tuple[Cell, ...]:
@@ -154,7 +161,10 @@ def _difference(row: Row) -> tuple[Cell, ...]:
         Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted, row.trials),
         Cell(f"{row.least_p:.2g}" if tested else "", row.least_p, row.trials),
         Cell(str(row.seeds), float(row.seeds), row.trials),
-        Cell(" and ".join(map(str, row.budgets)), trials=row.averaged_trials or row.trials),
+        Cell(
+            " and ".join(map(str, row.budgets)) if row.rates is not None else "",
+            trials=row.averaged_trials or row.trials,
+        ),
     )
 
 

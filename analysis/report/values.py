@@ -129,7 +129,7 @@ class Report:
         name: of the study.
         made: by which version of softprior, and when.
         question: the study file's description.
-        answer: at most three sentences.
+        answer: at most three parts, mostly a sentence each.
         partial: why this is not a whole study's report, one sentence each; empty if it is.
         sections: everything to be read, in the order of reading.
         trials: the list that is sorted, filtered and searched; its first column is the trial.

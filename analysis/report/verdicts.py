@@ -54,12 +54,13 @@ MEANINGS = {
     "seeds: the one that decides, or, if several leave the verdict open, the one closest to deciding it.",
     "claimed": "Claimed: where the claim says the number lies; 'within' gives the margin of equality.",
     "p (Holm)": "p-values are of that number: raw, then corrected over all tests of the study's list, or of "
-    "all exploratory claims (Holm).",
+    "all exploratory claims (Holm). For equality it is that of a difference within the margin, or if the "
+    "claim is contradicted, of one beyond it: a large p does not say that there is no difference.",
     "would settle it": "Would settle it: seeds to add for the claim as it is worded, at the spread and "
     f"effect found here, for {POWER:.0%} power at the level of the first of all tests in the list (Holm); "
-    "for equality, seeds that show it. Seeds that are added to this study make the finding exploratory; a "
-    "new study (name=...) with all of them from its start gives a planned verdict. The table of differences "
-    "is corrected over its own rows and needs fewer.",
+    "for equality, seeds that show it or, if the difference is beyond the margin, that it is. Seeds that are "
+    "added to this study make the finding exploratory; a new study (name=...) with all of them from its "
+    "start gives a planned verdict. The table of differences is corrected over its own rows and needs fewer.",
     "other numbers": "Other numbers: those of the claim's other metrics, which have to agree.",
     "detectable": "Detectable: the smallest effect (distance from the limit; for equality the "
     f"difference beyond the margin) that these seeds would have shown with {POWER:.0%} power at the level of "

@@ -55,7 +55,7 @@ def print_comparisons(console: Console, records: Iterable[Record], folder: Locat
         )
         return
     for axis, rows in tables.items():
-        console.print(comparison_table(rows, axis))
+        console.print(comparison_table(rows, axis, console.width))
     for line in scores_in_words(overall(study)):
         console.print(line)
     for line in spread_in_words(spreads(study)):

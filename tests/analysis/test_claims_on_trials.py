@@ -255,12 +255,55 @@ def test_what_would_settle_it_does() -> None:
 
 
 def test_a_difference_beyond_the_margin_is_not_settled_by_showing_equality() -> None:
-    """Three seeds and two tests: seven seeds are the fewest with which p is small enough."""
-    numbers = {what: np.array([0.48, 0.5, 0.52]) for what in ("b - a", "c - b")}
+    """Four seeds and two tests: seven seeds are the fewest with which p is small enough."""
+    numbers = {what: np.array([0.48, 0.49, 0.51, 0.52]) for what in ("b - a", "c - b")}
     known = Evidence(where="here", numbers=numbers, margin=0.1, primary=("b - a",))
     one = case(BY_NAME["quality"], known)
     found = finding(one, [1.0, 0.5], len(one.tests))
-    assert found.settle == "add 4 seeds at this spread to show that b - a lies beyond the margin"
+    assert found.settle == "add 3 seeds at this spread to show that b - a lies beyond the margin"
+    assert re.search(r"p 1(\.0)? for a difference within the margin, \S+ after Holm", found.sentence)
+    sure = finding(one, [1.0, 0.01], len(one.tests))
+    assert sure.verdict == "contradicted"
+    assert re.search(r"p 0\.12 for a difference beyond the margin, 0\.01 after Holm", sure.sentence)
+
+
+def test_a_pair_without_the_first_prior_beyond_the_margin_asks_for_another_first_prior() -> None:
+    spread = np.array([-0.01, 0.0, 0.0, 0.01])
+    numbers = {"b - a": spread + 0.08, "c - a": spread - 0.08, "c - b": spread - 0.158}
+    known = Evidence(where="here", numbers=numbers, margin=0.1, primary=("b - a", "c - a"))
+    one = case(BY_NAME["quality"], known)
+    found = finding(one, [1.0, 1.0, 1.0], len(one.tests))
+    assert found.primary is not None
+    assert found.primary.what == "c - b"
+    assert found.settle == (
+        "run a study whose first prior is one of the two of c - b: they differ by more than the margin, and "
+        "only differences from the first prior are tested for that"
+    )
+
+
+@pytest.mark.parametrize("methods", [(SOFT,), (SOFT, PREFIX, CUT, KEEP)], ids=["soft", "all methods"])
+def test_lost_posteriors_do_not_ease_the_correction(methods: tuple[Entry, ...]) -> None:
+    """The family has as many tests as before, whose smallest p is multiplied by their number."""
+    whole = simulated(Truth(methods=methods, rates=(0.01, 0.02), seeds=4))
+    for some in (replace(whole, posteriors={}), replace(whole, posteriors={}, vocabulary=None)):
+        before, after = judge(whole), judge(some)
+        tests = sum(len(case(one, e).tests) for one in JUDGED for e in one.evidence(whole))
+        left = [case(one, e) for one in JUDGED for e in one.evidence(some)]
+        assert sum(len(one.tests) + one.evidence.lost for one in left) == tests
+        known = {(own.claim.name, own.where): own for own in before}
+        for own in after:
+            if own.primary is not None:
+                was = known[own.claim.name, own.where].primary
+                assert was is not None
+                assert own.primary.adjusted >= was.adjusted
+
+
+def test_two_seeds_do_not_say_how_many_are_needed() -> None:
+    for seeds, told in ((2, "two"), (3, "three")):
+        slopes = np.array([0.01, 0.09, 0.05])[:seeds]
+        one = case(BY_NAME["rate"], Evidence(where="here", numbers={"slope": slopes}))
+        found = finding(one, [1.0], 1)
+        assert found.settle == f"add seeds: {told} seeds do not tell how many are needed"
 
 
 STUDIES = 1000

@@ -20,7 +20,7 @@ from analysis.findings.design import design_of
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.judging import case, finding, judge
 from analysis.findings.reading import Reading, read
-from analysis.findings.simulated import Truth, simulated
+from analysis.findings.simulated import CUT, KEEP, Truth, simulated
 from analysis.overall import overall
 from analysis.report import checks, grid, trials, verdicts
 from analysis.report import overall as scores
@@ -30,6 +30,7 @@ from analysis.report.page import gather, judged, render
 from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words, number
 from analysis.report.verdicts import markdown
 from jobs import report as command
+from softprior.inputs.entries import Entry
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.results.examples import load_examples
@@ -115,7 +116,9 @@ def minus(text: str) -> str:
 
 
 def test_cells_of_the_grid_are_means_over_seeds(report: Report, seeds: Seeds) -> None:
-    table, differences = tables(section(report, "grid"))
+    table, differences, along_rates = tables(section(report, "grid"))
+    assert along_rates.columns[0] == "rate"
+    assert len(along_rates.rows) == 2, "two rates of each of two priors"
     assert table.columns == ("prior", "rate 0.05", "rate 0.01")
     assert [row[0].text for row in table.rows] == ["isotropic", "fitted", "no prompt"]
     for row, prior in zip(table.rows[:2], ("isotropic", "fitted"), strict=True):
@@ -133,6 +136,18 @@ def test_cells_of_the_grid_are_means_over_seeds(report: Report, seeds: Seeds) ->
     assert row[0].text == minus("fitted - isotropic")
     assert row[2].order == pytest.approx(1.0)
     assert row[4].text == "0.25 (0.25)", "three seeds give no less"
+
+
+def test_the_answer_names_the_verdicts_on_the_axes_of_the_study(seeds: Seeds) -> None:
+    """Two findings on methods have their places; what is not judged is not counted."""
+    one = (Entry(name="fitted"),)
+    study = simulated(Truth(priors=one, methods=(CUT, KEEP), weights=(0.0, 1.0), rates=(0.01,), seeds=4))
+    told = answer(replace(read(seeds.folder.root), study=study), judge(study))[1]
+    assert "Cutting token-level vectors after block 0 is equal to keeping them: " in told
+    assert "Regularisers move posteriors: " in told
+    assert "not judged" not in told
+    assert "findings" not in told
+    assert told.count(" nats)") == 2
 
 
 def test_the_answer_is_three_true_sentences(report: Report, seeds: Seeds) -> None:

@@ -6,6 +6,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from analysis.comparisons import Row, caption
 from analysis.findings.claims import CLAIMS
 from analysis.findings.values import Claim
 
@@ -32,6 +33,14 @@ def test_the_page_has_the_claims_of_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert renewed(page) == page, "run python -m tests.docs.test_findings_page"
     assert all(claim.words in page for claim in CLAIMS)
+
+
+def test_the_page_quotes_what_is_printed_of_seeds() -> None:
+    row = Row(where="", value="b", reference="a", rates=None, budgets=(1, 1), seeds=5, least_p=2 / 2**5)
+    (line,) = [line for line in caption([row] * 2) if "at best" in line]
+    printed = line.rpartition(": ")[2]
+    assert printed == "at least 7 seeds are needed for 0.05"
+    assert f'| `jobs.compare`: "{printed}" |' in PAGE.read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def _reordered(every: Sequence[TrialSpec], components: Components) -> list[str]:
     if not few and (seeds < 3 or whole < 4):
         few = "; no intervals below 3 pairs and 4 seeds"
     elif not few and seeds < 5:
-        few = f"; {seeds} pairs of a prior hardly bound the part of the order, five or more do"
+        few = f"; {seeds} pairs of a prior hardly bound the part of the order, more bound it better"
     return [
         f"{len(trials):,} reordered among them {they} of {of} from the same start, on the training "
         "examples in another order: they tell the data's order from the prior's draw "
