@@ -280,7 +280,7 @@ def test_added_seeds_and_exploratory_verdicts_are_told(seeds: Seeds) -> None:
     reading = read(seeds.folder.root)
     (own,) = judge(simulated(Truth(rates=(0.01,))), (quality.JUDGED,))
     certainty = answer(reading, [replace(own, verdict="supported")] * 2)[1]
-    assert certainty.startswith("Of 2 findings, 2 are supported (exploratory)")
+    assert certainty.startswith("Quality is equal whatever the prior: supported (exploratory) for ")
     design = design_of(run.record.spec for run in reading.study.runs if run.seed == 0)
     changed = replace(reading, study=replace(reading.study, design=design))
     new = ", ".join(map(str, sorted({run.seed for run in reading.study.runs} - {0})))
