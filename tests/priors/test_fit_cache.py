@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from softprior.priors.cache import Fit, cached_fit
 from softprior.seeding import torch_generator
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import TableSource
+from softprior.training.own_code import read_code
 
 OTHER = """
 import json, sys
@@ -88,6 +90,33 @@ def test_an_edited_tree_has_fits_of_its_own(fitted, monkeypatch):
         monkeypatch.setattr(module, "edits", lambda edits=edits: edits)
         sample()
         assert len(fitted) == count
+
+
+OWN = """
+import torch
+from softprior.priors.cache import Fit, cached_fit
+
+def middle():
+    def build():
+        return Fit({{"a": torch.tensor([{value}])}}, {{}})
+
+    return float(cached_fit("middle", {{}}, build).tensors["a"])
+"""
+
+
+def test_each_text_of_a_file_of_ones_own_has_fits_of_its_own(tmp_path):
+    """`use_code` runs a file in a module that is named after its origin, which says what text it has."""
+
+    def fitted(value: float) -> float:
+        file = tmp_path / "mine.py"
+        file.write_text(OWN.format(value=value), encoding="utf-8")
+        code = read_code(file)
+        own = ModuleType(f"softprior_own_{code.origin}")
+        exec(code.text, vars(own))
+        found: float = own.middle()
+        return found
+
+    assert [fitted(1.0), fitted(2.0), fitted(1.0)] == [1.0, 2.0, 1.0]
 
 
 def test_priors_on_the_same_domain_share_a_fit(fitted):

@@ -38,10 +38,13 @@ def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit]) -> F
     """The fit of this kind for this key, built if no process has built it yet.
 
     Args:
-        key: JSON values that decide the result: parameters, and fingerprints of the data. Edited code has
-            its own fits, because nobody raises `VERSION` before editing.
+        key: JSON values that decide the result: parameters, and fingerprints of the data; of a prior of
+            another package also its version. Edited code has its own fits, because nobody raises `VERSION`
+            before editing.
+        build: makes the fit; a function of a file of one's own has fits of its own for each text of it.
     """
-    text = json.dumps([VERSION, kind, key, *edits()], sort_keys=True)
+    own = [] if build.__module__.startswith("softprior.") else [build.__module__]
+    text = json.dumps([VERSION, kind, key, *edits(), *own], sort_keys=True)
     relative = f"fits/{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
     def write(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -75,8 +76,7 @@ def run_trials(
     Trials with a finished record get what it lacks: scores on other tasks, and probes.
 
     Raises:
-        UserError: the model is to run on a GPU, and this machine has none; at the end, that some trial's
-            record could not be written.
+        UserError: this machine has no GPU for the model; at the end, that some record could not be written.
     """
     if (reason := lacks_gpu(study.model)) is not None:
         raise UserError(reason)
@@ -95,8 +95,7 @@ def run_trials(
         at_a_time = concurrent(resources, placement)
         turns: Turns | None = None
         if search is None:
-            places = room(cluster.nodes, resources, placement)
-            places = min(places, at_a_time or places)
+            places = min(room(cluster.nodes, resources, placement), at_a_time or sys.maxsize)
             ordered = starts_first(trials, beside=places > 1)
             space["trial"] = tune.grid_search([trial.canonical() for trial in ordered])
             if shared is None and not elsewhere():
@@ -119,8 +118,8 @@ def run_trials(
                 callbacks=[events],
             ),
         )
-        own_cluster = nullcontext() if elsewhere() else trials_without_environment()
-        with every_death_is_one(), callbacks_uncounted(), own_cluster:
+        own = nullcontext() if elsewhere() else trials_without_environment()
+        with every_death_is_one(), callbacks_uncounted(), own:
             tuner.fit()
         if events.unwritten is not None:
             raise events.unwritten
