@@ -123,7 +123,7 @@ def test_the_command_says_so_and_hides_passwords(
     assert command.main([str(finished_study.file), uri, "--results", results]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("2 of 3 reused trials were made by other code") == 1
-    assert "note: MLflow at http://user:***@127.0.0.1:9 could not be written" in captured.out
+    assert "note: could not write to MLflow at http://user:***@127.0.0.1:9" in captured.out
     assert "geheim" not in captured.out + captured.err
     for path in Path(results).rglob("*"):
         assert path.is_dir() or b"geheim" not in path.read_bytes(), path
