@@ -68,7 +68,7 @@ def test_a_dry_run_says_what_is_finished_and_leaves_everything_as_it_is(
     assert command.main(dry) == 0
     output = capsys.readouterr().out
     assert output.startswith(
-        "study small: 2 of 3 trials are finished already\nstudy small: the costs below are those of the whole study"
+        "study small: 2 of 3 trials are finished already\nstudy small: the costs below are those of the whole"
     )
     assert "3 trials on tiny" in output
     folder.record(second).write_text("{")
