@@ -93,14 +93,16 @@ def test_an_edited_tree_has_fits_of_its_own(fitted, monkeypatch):
 
 
 OWN = """
+from functools import partial
 import torch
 from softprior.priors.cache import Fit, cached_fit
 
-def middle():
-    def build():
-        return Fit({{"a": torch.tensor([{value}])}}, {{}})
+def build(times=1):
+    return Fit({{"a": times * torch.tensor([{value}])}}, {{}})
 
-    return float(cached_fit("middle", {{}}, build).tensors["a"])
+def middle():
+    plain, twice = cached_fit("middle", {{}}, build), cached_fit("twice", {{}}, partial(build, 2))
+    return float(plain.tensors["a"] + twice.tensors["a"])
 """
 
 
@@ -116,7 +118,7 @@ def test_each_text_of_a_file_of_ones_own_has_fits_of_its_own(tmp_path):
         found: float = own.middle()
         return found
 
-    assert [fitted(1.0), fitted(2.0), fitted(1.0)] == [1.0, 2.0, 1.0]
+    assert [fitted(1.0), fitted(2.0), fitted(1.0)] == [3.0, 6.0, 3.0]
 
 
 def test_priors_on_the_same_domain_share_a_fit(fitted):

@@ -43,7 +43,8 @@ def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit]) -> F
             before editing.
         build: makes the fit; a function of a file of one's own has fits of its own for each text of it.
     """
-    own = [] if build.__module__.startswith("softprior.") else [build.__module__]
+    made_in = getattr(build, "func", build).__module__  # a partial one says `functools` of itself
+    own = [] if made_in.startswith("softprior.") else [made_in]
     text = json.dumps([VERSION, kind, key, *edits(), *own], sort_keys=True)
     relative = f"fits/{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
