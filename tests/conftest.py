@@ -31,8 +31,11 @@ from hypothesis import settings
 from softprior.assets.cache import VARIABLE, cache_root
 from softprior.assets.catalogue import JoinedFile, RegistryFile, catalogue
 from softprior.assets.pip_settings import PipSettings, pip_settings
+from softprior.training.threads import thread_environment
 
 torch.set_num_threads(1)
+
+pytest.register_assert_rewrite("tests.studies.runs")
 
 # A deadline would be a limit on wall-clock time, which says nothing on a shared machine.
 settings.register_profile("untimed", deadline=None)
@@ -180,6 +183,20 @@ def _cached(asset: str) -> bool:
     root = cache_root()
     built = [*root.glob(f"models/{asset}-*"), *root.glob(f"data/{asset}-*")]
     return bool(built) or all((root / "downloads" / file.filename).exists() for file in entry.source.files)
+
+
+_THREADS = {name: os.environ.get(name) for name in thread_environment(1)}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """A worker that ran in this process has left it the number of threads of its resources."""
+    torch.set_num_threads(1)
+    for name, value in _THREADS.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @lru_cache(maxsize=1)

@@ -202,6 +202,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
     def of(spec: TrialSpec) -> tuple[Record, Any]:
         if not folder.record(spec.id).exists():
+            assert torch.get_num_threads() == 1, "sums in another order are other numbers"
             run(spec, Path(folder.root))
         return load_record(folder.record(spec.id)), load_posterior(folder.posterior(spec.id)).final
 
