@@ -1,15 +1,19 @@
 """The index arithmetic of packed rows, and who sees whom."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprior.models import packing
+from softprior.models import causal_chunks, packing
+from softprior.models.causal_chunks import MOST, chunks_of
 from softprior.models.packing import UNWRITTEN, Cache, RowPass, Rows, attend, running
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 windows = st.one_of(st.none(), st.integers(1, 8))
+sizes = st.one_of(st.none(), st.integers(1, 4))
 # A deadline would be a limit on wall-clock time, which says nothing on a shared machine.
 untimed = settings(deadline=None, max_examples=60)
 
@@ -72,6 +76,15 @@ def test_grouped_keys_are_repeated_elsewhere_than_on_cpus(device, heads, monkeyp
     assert seen == [(heads, heads, device == "cpu")]
 
 
+@contextmanager
+def chunked(size, most=MOST):
+    """Has chunks of `size` queries, or of more if a row then had too many; None for a single call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(causal_chunks, "LEAST", size)
+        patch.setattr(causal_chunks, "MOST", most)
+        yield
+
+
 def states(heads, count):
     return torch.randn(1, heads, count, 4)
 
@@ -83,15 +96,18 @@ def states(heads, count):
     st.integers(0, 3),
     windows,
     st.sampled_from([None, 1.5]),
+    sizes,
 )
-def test_packed_attention_is_that_of_each_row_alone(lengths, kept, cut, window, softcap):
+def test_packed_attention_is_that_of_each_row_alone(lengths, kept, cut, window, softcap, size):
     torch.manual_seed(sum(lengths))
     block = torch.nn.Module()
     block.layer_idx = 3
     front, total = kept + cut, kept + cut + sum(lengths)
     q, k, v = states(4, total), states(2, total), states(2, total)
-    with running(RowPass(Rows.of(torch.tensor(lengths)), kept=kept, cut={3: cut})):
+    current = RowPass(Rows.of(torch.tensor(lengths)), kept=kept, cut={3: cut}, ragged=size is not None)
+    with running(current), chunked(size, most=3):
         found, _ = attend(block, q, k, v, None, scaling=0.5, sliding_window=window, softcap=softcap)
+        assert (current.chunks is None) == (size is None or max(lengths) <= size)
     start = front
     for length in lengths:
         alone = [*range(front), *range(start, start + length)]
@@ -102,8 +118,8 @@ def test_packed_attention_is_that_of_each_row_alone(lengths, kept, cut, window, 
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(0, 3), windows)
-def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, front, window):
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(0, 3), windows, sizes)
+def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, front, window, size):
     torch.manual_seed(sum(lengths))
     block = torch.nn.Module()
     block.layer_idx = 0
@@ -117,7 +133,10 @@ def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, f
     texts = [start + i for start, n in zip(starts, lengths, strict=True) for i in range(n)]
     first = [*range(front), *texts]
     cache = Cache()
-    with running(RowPass(Rows.of(torch.tensor(lengths)), kept=front, cache=cache, room=new)):
+    prefill = RowPass(
+        Rows.of(torch.tensor(lengths)), kept=front, cache=cache, room=new, ragged=size is not None
+    )
+    with running(prefill), chunked(size):
         attend(block, q[:, :, first], k[:, :, first], v[:, :, first], None, sliding_window=window)
     assert bool((cache.positions[0][:, -new:] == UNWRITTEN).all())
 
@@ -132,6 +151,22 @@ def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, f
             found, _ = attend(block, q[:, :, at], k[:, :, at], v[:, :, at], None, sliding_window=window)
         # float32, numbers of the size of 1 summed in another order.
         torch.testing.assert_close(found[0], expected[0, at], rtol=0, atol=1e-5)
+
+
+@untimed
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 5))
+def test_each_token_is_in_one_chunk_of_rows_that_reach_it(lengths, size, most):
+    rows = Rows.of(torch.tensor(lengths))
+    with chunked(size, most):
+        chunks = chunks_of(rows.lengths, rows.pad)
+    if max(lengths) <= size:
+        assert chunks is None
+        return
+    assert len(chunks.parts) <= most or max(lengths) <= size * most
+    packed = chunks.pad.view(len(lengths), max(lengths))
+    outputs = torch.cat([packed[:rows, first:last].flatten() for rows, first, last in chunks.parts])
+    assert torch.equal(outputs[chunks.back], torch.arange(sum(lengths)))
+    assert all(bool((packed[:n, a] != packed[:n, a - 1]).all()) for n, a, _ in chunks.parts if a)
 
 
 @pytest.mark.parametrize(

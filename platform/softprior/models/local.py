@@ -26,9 +26,10 @@ from softprior.models.frozen_part import FrozenPart, first_block
 from softprior.models.identity import computing, identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
+from softprior.models.lanes import lanes, side_by_side
 from softprior.models.lengths import Part, apart, steady_length
 from softprior.models.packing import Cache, Looks, RowPass, Rows, running
-from softprior.models.passes import Packed, chosen_rows, in_passes, one_batch
+from softprior.models.passes import Packed, chosen_rows, in_passes, joined, one_batch, some_rows
 from softprior.models.protocol import (
     Attention,
     Comparison,
@@ -119,7 +120,22 @@ class LocalLM(PackedModel):
         return self._geometry.rotate(place, keys, inverse)
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        return self._together([Request(prompt, batch, grad)])[0]
+        request = Request(prompt, batch, grad)
+        runs = self._lanes(request)
+        if len(runs) == 1:
+            return self._together([request])[0]
+        parts = [request._replace(batch=some_rows(batch, run)) for run in runs]
+        return joined(side_by_side(lambda part: self._together([part])[0], parts))
+
+    def _lanes(self, request: Request) -> list[tuple[int, int]]:
+        """The rows of each pass that runs beside the others; all in one where a pass changes the model."""
+        batch, threads = request.batch, torch.get_num_threads()
+        whole = [(0, len(batch))]
+        if threads == 1 or not self.ragged or self.device.type != "cpu" or self.frozen is not None:
+            return whole
+        # A first pass measures these in passes of its own, which see what those beside them do.
+        _, regimes, _ = self._factor, self._regimes, self._in_front([request.prompt or {}], batch)
+        return whole if regimes.longest is not None else lanes(batch.lengths, threads)
 
     def loss_many(self, requests: Sequence[Request], tokens: int | None = None) -> list[Losses]:
         """See `PackingLM`."""

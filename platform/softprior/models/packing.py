@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from softprior.models.causal_chunks import Chunks, attend_chunks, chunks_of
 from softprior.models.ragged import Layout, attend_ragged, fits, lay_out
 
 ATTENTION = "softprior_packed"
@@ -116,7 +118,8 @@ class RowPass:
         now: in a decoding step, the position of each row's new token.
         windows: the sliding windows that blocks asked for, noted as they run.
         looks: adds up where the rows' predictions look; None where nobody asks.
-        ragged: whether to use the kernel for rows of different lengths where it fits, see `ragged`.
+        ragged: whether to use the kernel for rows of different lengths where it fits, see `ragged`, and
+            chunks of queries on CPUs, see `causal_chunks`.
     """
 
     rows: Rows | None
@@ -165,12 +168,29 @@ class RowPass:
         cut = self.cut.get(block, 0)
         return torch.cat([fronts[:, :cut].flatten(0, 1), fronts[:, cut:].flatten(0, 1)])
 
+    @cached_property
+    def chunks(self) -> Chunks | None:
+        """How queries are divided on a CPU; None where all are in one call."""
+        rows = self.rows
+        if rows is None or not self.ragged or self.looks is not None or rows.pad.device.type != "cpu":
+            return None
+        return chunks_of(rows.lengths, rows.pad)
+
     def seen(self, fronts: Float[Tensor, "G K P D"]) -> Float[Tensor, "B K P D"]:
-        """For each row the keys or values of the prompt it sees."""
+        """For each padded row the keys or values of the prompt it sees."""
         assert self.rows is not None
         if self.owner is None:
             return fronts.expand(self.rows.count, -1, -1, -1)
-        return fronts.index_select(0, self.owner)
+        owner = self.owner if self.chunks is None else self.owner[self.chunks.order]
+        return fronts.index_select(0, owner)
+
+    def padded(self, packed: Float[Tensor, "1 K N D"], front: int) -> Float[Tensor, "B K T D"]:
+        """The rows behind `front` positions as padded rows, in the order of `chunks` where there are some."""
+        assert self.rows is not None
+        heads, width = packed.shape[1], packed.shape[3]
+        pad = self.rows.pad if self.chunks is None else self.chunks.pad
+        picked = packed.squeeze(0)[:, front:].index_select(1, pad)
+        return picked.view(heads, self.rows.count, self.rows.longest, width).transpose(0, 1)
 
     def mask(self, count: int, first: int, window: int | None) -> Bool[Tensor, "T S"]:
         """What each of `count` positions from `first` on sees: those before, at most `window` back."""
@@ -321,7 +341,7 @@ def _in_padded_rows(
     rows, front = current.rows, current.front(block)
     outputs = []
     text = current.prompts * front
-    keys, values = _padded(key, text, rows), _padded(value, text, rows)
+    keys, values = current.padded(key, text), current.padded(value, text)
     seen_front = front
     if front:
         q, k, v = (current.fronts(part, block) for part in (query, key, value))
@@ -335,16 +355,20 @@ def _in_padded_rows(
         values = torch.cat([current.seen(_heads(second, value)), values], 2)
     if current.cache is not None:
         _fill(current, block, keys, values, seen_front)
-    mask, length = None, seen_front + rows.longest
-    if seen_front or window is not None:
+    mask, length, chunks = None, seen_front + rows.longest, current.chunks
+    if seen_front or window is not None or chunks is not None:
         mask = current.mask(length, seen_front, window)
-    queries = _padded(query, text, rows)
+    queries = current.padded(query, text)
     if current.looks is not None:
         asking = torch.cat([current.seen(q), queries], 2) if front else queries
         sees = current.mask(length, seen_front - front, window)
         current.looks.add(block, compute, asking, keys, sees, seen_front, front)
-    out = compute(queries, keys, values, mask)
-    outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
+    if chunks is not None:
+        assert mask is not None
+        outputs.append(attend_chunks(chunks, compute, queries, keys, values, mask))
+    else:
+        out = compute(queries, keys, values, mask)
+        outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
     return torch.cat(outputs)[None]
 
 
@@ -378,12 +402,6 @@ def flattened(states: Float[Tensor, "1 K N D"]) -> Float[Tensor, "N KD"]:
 def _heads(flat: Float[Tensor, "G P KD"], like: Float[Tensor, "1 K N D"]) -> Float[Tensor, "G K P D"]:
     heads: Tensor = flat.unflatten(2, (like.shape[1], like.shape[3]))
     return heads.transpose(1, 2)
-
-
-def _padded(packed: Float[Tensor, "1 K N D"], front: int, rows: Rows) -> Float[Tensor, "B K T D"]:
-    heads, width = packed.shape[1], packed.shape[3]
-    picked = packed.squeeze(0)[:, front:].index_select(1, rows.pad)
-    return picked.view(heads, rows.count, rows.longest, width).transpose(0, 1)
 
 
 class _Attention:
@@ -447,6 +465,9 @@ def _fill(current: RowPass, block: int, keys: Tensor, values: Tensor, front: int
     """Prefill: stores a block's keys and values with free slots for the tokens to come."""
     assert current.rows is not None
     assert current.cache is not None
+    if current.chunks is not None:
+        rank = current.chunks.order.argsort()
+        keys, values = keys.index_select(0, rank), values.index_select(0, rank)
     room = (0, 0, 0, current.room)
     current.cache.keys[block] = functional.pad(keys, room)
     current.cache.values[block] = functional.pad(values, room)

@@ -116,7 +116,7 @@ def in_passes(
         ]
         for piece, losses in zip(pieces, together(parts), strict=True):
             found[piece.request].append(losses)
-    return [_joined(parts) for parts in found]
+    return [joined(parts) for parts in found]
 
 
 def some_rows(batch: Batch, rows: tuple[int, int]) -> Batch:
@@ -177,7 +177,7 @@ def divided(losses: Losses, counts: Sequence[int]) -> list[Losses]:
     return [Losses(nll, tokens, correct, scored, None) for nll, tokens, correct, scored in rows]
 
 
-def _joined(parts: list[Losses]) -> Losses:
+def joined(parts: list[Losses]) -> Losses:
     """Losses of all rows of a request: rows one after another, gradients summed."""
     if len(parts) == 1:
         return parts[0]

@@ -1,0 +1,64 @@
+"""Passes over parts of a batch side by side, on the CPUs of a process.
+
+The threads of an operation wait for each other at its end, and a pass has thousands of operations. A thread
+that takes some rows through the whole pass waits once. What comes out equals one pass up to rounding, and
+depends on the number of threads, as it does without lanes; `PackedModel.ragged` turns this form off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+LEAST = 256
+"""Positions per lane, at least: each lane computes the prompt and pays for every operation once more."""
+
+RunT = TypeVar("RunT")
+DoneT = TypeVar("DoneT")
+
+
+def lanes(lengths: Int[Tensor, "B"], threads: int) -> list[tuple[int, int]]:
+    """Runs of consecutive rows with about equally many tokens, at most one per thread.
+
+    Args:
+        lengths: tokens of each row.
+
+    Returns:
+        The index of each run's first row, and of the row after its last one.
+    """
+    total = int(lengths.sum())
+    count = min(threads, total // LEAST)
+    if count < 2:
+        return [(0, len(lengths))]
+    middles = 2 * lengths.cumsum(0) - lengths
+    sizes = torch.bincount(middles * count // (2 * total))
+    ends = sizes[sizes > 0].cumsum(0).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:
+    """What `work` makes of each run, in a thread each, which share this process's threads."""
+    threads = torch.get_num_threads()
+    each = max(1, threads // len(runs))
+
+    def alone(run: RunT) -> DoneT:
+        torch.set_num_threads(each)
+        return work(run)
+
+    torch.set_num_threads(each)  # those of the matrix library are the whole process's
+    try:
+        return list(_pool(len(runs)).map(alone, runs))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    """Threads that stay, as the libraries keep memory for each that they have seen."""
+    return ThreadPoolExecutor(count, thread_name_prefix="lane")

@@ -1,0 +1,77 @@
+"""Passes side by side give what one pass gives, in every family and for every kind of prompt."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softprior.models import causal_chunks, lanes
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
+from softprior.testing.families import FAMILIES, random_model
+from softprior.testing.hosts import example_batch, example_prompts
+from tests.distances import apart
+
+
+@contextmanager
+def met(module, count):
+    """Has as many passes wait for each other before a module: what one changes of the model, all then see."""
+    barrier = threading.Barrier(count)
+
+    def wait(*_):
+        barrier.wait(60)
+
+    handle = module.register_forward_pre_hook(wait)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=20), st.integers(1, 9))
+def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, threads):
+    runs = lanes.lanes(torch.tensor(lengths), threads)
+    assert [row for first, last in runs for row in range(first, last)] == list(range(len(lengths)))
+    assert all(first < last for first, last in runs)
+    count = min(threads, sum(lengths) // lanes.LEAST)
+    assert len(runs) <= max(1, count)
+    if count > 1:
+        most = max(sum(lengths[first:last]) for first, last in runs)
+        assert most <= sum(lengths) / count + max(lengths)
+
+
+def test_threads_are_shared_and_given_back_also_after_an_error():
+    torch.set_num_threads(4)
+    assert lanes.side_by_side(lambda run: (run, torch.get_num_threads()), [1, 2]) == [(1, 2), (2, 2)]
+    with pytest.raises(ZeroDivisionError):
+        lanes.side_by_side(lambda run: 1 / run, [1, 0])
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
+    monkeypatch.setattr(lanes, "LEAST", 1)
+    monkeypatch.setattr(causal_chunks, "LEAST", 3)
+    host = LocalLM(random_model(family, ATTENTION), "weights")
+    batch = example_batch(host.info())
+    runs = lanes.lanes(batch.lengths, 3) if host._regimes.longest is None else [()]
+    for name, prompt in example_prompts(host).items():
+        host.ragged = False
+        right = host.loss(prompt, batch, grad=True)
+        host.ragged = True
+        torch.set_num_threads(3)
+        with met(host._blocks.layers[0], len(runs)):
+            found, again = host.loss(prompt, batch, grad=True), host.loss(prompt, batch, grad=True)
+        torch.set_num_threads(1)
+        assert torch.equal(found.nll, again.nll), name
+        assert torch.equal(found.tokens, right.tokens)
+        # float32, sums in another order.
+        assert apart(found.nll, right.nll) <= 1e-5, name
+        for place, gradient in right.gradient.items():
+            assert torch.equal(found.gradient[place], again.gradient[place]), f"{name}, {place.name}"
+            assert apart(found.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
