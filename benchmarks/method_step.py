@@ -12,7 +12,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.peft_step import BATCH, TOKENS, examples
+from benchmarks.sides import BATCH, TOKENS, examples
 from benchmarks.result import Result, tell
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
