@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.sides import TOKENS, Peft, examples, timed
 from benchmarks.result import Result, tell
+from benchmarks.sides import TOKENS, Peft, examples, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Batch, Place, Row, collate

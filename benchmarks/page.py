@@ -17,8 +17,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end -->"
 
 FROM_LOG = """
-These were taken from the [log](log.md), which has neither the commit nor more than is shown here, and nobody has
-measured them again since:
+These were taken from the [log](log.md), which has neither the commit nor more than is shown here, and nobody
+has measured them again since:
 """
 
 

@@ -1,7 +1,7 @@
 """A training step of softprior and of its peers: the loss and its gradient at the prompt's vectors.
 
-Peers are Hugging Face PEFT for `soft` and `prefix`, each written the usual way, and for `deep`, which PEFT does
-not have, a loop over plain transformers.
+Peers are Hugging Face PEFT for `soft` and `prefix`, each written the usual way, and for `deep`, which PEFT
+does not have, a loop over plain transformers.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def plain(model: ModelSpec) -> Any:
 
 
 def prompt_of(method: str, model: ModelSpec) -> Vectors:
-    """Vectors to measure with: for `soft` those of tokens, for the others normal ones; `deep` at every block."""
+    """Vectors to measure with: for `soft` those of tokens, else normal ones; for `deep` at every block."""
     host = load_local(model).host
     info = host.info()
     if method == "soft":

@@ -2,10 +2,10 @@
 
 Both sides train the same vectors on the same SQuAD questions, each of them once, with AdamW and clipped
 gradients. The Trainer takes its batches shuffled, or grouped by length with its own `group_by_length`, which
-sorts a quarter of so few batches together; softprior takes its own, of which it sorts up to 16 together. First
-two steps on the same batches in the same order must give the same vectors, so that both do the same work. What
-each side reads is counted: texts and labels must be the same, pads are said. Time is the CPU time of the
-process, without loading or tokenising; a ratio is the median over interleaved rounds.
+sorts a quarter of so few batches together; softprior takes its own, of which it sorts up to 16 together.
+First, two steps on the same batches in the same order must give the same vectors, so that both do the same
+work. What each side reads is counted: texts and labels must be the same, pads are said. Time is the CPU time
+of the process, without loading or tokenising; a ratio is the median over interleaved rounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from itertools import islice
 from statistics import median
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from benchmarks.peft_step import flat
