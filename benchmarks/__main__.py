@@ -110,7 +110,8 @@ def main() -> None:
     for name in names:
         found += measured([word.format(rounds=options.rounds) for word in ROWS[name]])
         # After each part: what hours have measured does not depend on the parts behind it.
-        path.write_text("".join(json.dumps(line) + "\n" for line in map(asdict, [first, *found])))
+        lines = [asdict(first), *map(asdict, found)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         write_page()
     print(table([(first, found)]))
     print(f"kept in {path}; docs/performance.md is renewed")

@@ -112,7 +112,8 @@ class Peft:
         return places_of(self._type, self._weight.detach().clone(), self._sizes)
 
     def weights(self) -> Iterable[Tensor]:
-        return self._base.parameters()
+        parameters: Iterable[Tensor] = self._base.parameters()
+        return parameters
 
     def step(self, batch: Batch) -> tuple[float, Vectors]:
         mask = torch.arange(batch.tokens.shape[1])[None] < batch.lengths[:, None]
@@ -147,7 +148,8 @@ class PlainDeep:
         return replaced
 
     def weights(self) -> Iterable[Tensor]:
-        return self._base.parameters()
+        parameters: Iterable[Tensor] = self._base.parameters()
+        return parameters
 
     def step(self, batch: Batch) -> tuple[float, Vectors]:
         rows, longest = batch.tokens.shape
