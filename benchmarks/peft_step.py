@@ -5,7 +5,9 @@ whose peer is a loop over plain transformers, with vectors at every block on bot
 of the process and wall time, as the median ratio over interleaved pairs, in three settings: the same
 right-padded batch, an epoch of mixed lengths (the peer in shuffled batches padded to the longest row,
 softprior in its own batches), and the same with softprior's batches, which are grouped by length, for both.
-Peak memory is that of a process of its own for each, measured before anything else is loaded.
+Peak memory is that of a process of its own for each, measured before anything else is loaded. Where the
+peer's step takes too much of it beside softprior, `--pieces` has it accumulate gradients, except when its
+memory is measured.
 
 The limit of a step of `soft` is the CPU time of the products that it needs, each measured by itself in the
 same process: those of every block at every position that is not a pad, forward and back to the input, those
@@ -19,7 +21,7 @@ import ctypes
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +31,7 @@ import torch
 from benchmarks.result import Result, tell
 from benchmarks.sides import BATCH, PEERS, examples, side, timed
 from softprior.inputs.specs import ModelSpec
-from softprior.prompt import collate
+from softprior.prompt import Row, collate
 from softprior.results.posteriors import Vectors
 from softprior.seeding import numpy_generator
 from softprior.tasks.batching import training_batches
@@ -94,6 +96,20 @@ def measure_memory(stepper: Any, batch: Any) -> float:
     return round(resident("VmHWM") - before)
 
 
+def in_pieces(peer: Any, rows: list[Row], pieces: int) -> Callable[[], tuple[float, Vectors]]:
+    """A step of the peer with its gradient accumulated over passes, each padded to its longest row."""
+    batches = [collate(rows[i::pieces]) for i in range(pieces)]
+    shares = [int(batch.labels.sum()) / sum(sum(row.labels) for row in rows) for batch in batches]
+
+    def step() -> tuple[float, Vectors]:
+        found = [(share, *peer.step(batch)) for share, batch in zip(shares, batches, strict=True)]
+        places = found[0][2]
+        loss = sum(share * loss for share, loss, _ in found)
+        return loss, {p: torch.stack([share * part[p] for share, _, part in found]).sum(0) for p in places}
+
+    return step
+
+
 def flat(gradient: Vectors) -> torch.Tensor:
     """All values of a gradient, in the order of places."""
     return torch.cat([gradient[place].flatten() for place in sorted(gradient)])
@@ -116,10 +132,13 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")
     parser.add_argument("--batch", type=int, default=BATCH, help=f"rows of a step (default: {BATCH})")
+    parser.add_argument("--pieces", type=int, default=1, help="passes of the peer for a step (default: 1)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.batch % options.pieces:
+        parser.error(f"{options.batch} rows cannot be cut into {options.pieces} pieces; choose a divisor")
     limit_threads(options.threads)
     model = ModelSpec(id=options.model, device="cpu")
     if options.memory_of:
@@ -132,23 +151,30 @@ def main() -> None:
     rows = examples(model, options.context, 4 * options.batch)
     same = collate(rows[: options.batch])
     peer, ours = side("peer", options.method, model), side("softprior", options.method, model)
-    require_equal(peer.step(same), ours.step(same))
 
-    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, options.batch)
-    random = [collate([rows[i] for i in chosen]) for chosen in shuffled]
+    def steps(chosen: Iterable[Sequence[int]]) -> list[Callable[[], object]]:
+        """The peer's steps on batches of rows."""
+        return [in_pieces(peer, [rows[i] for i in batch], options.pieces) for batch in chosen]
+
+    first = in_pieces(peer, rows[: options.batch], options.pieces)
+    require_equal(first(), ours.step(same))
+
+    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, options.batch).tolist()
     order = training_batches([len(row.tokens) for row in rows], options.batch, seed=0)
-    own = [collate([rows[i] for i in next(order)]) for _ in range(len(rows) // options.batch)]
+    grouped = [next(order) for _ in range(len(rows) // options.batch)]
+    own = [collate([rows[i] for i in batch]) for batch in grouped]
+    in_random, in_groups = steps(shuffled), steps(grouped)
     results: dict[str, Any] = {
-        "same batch": compare("same batch", lambda: peer.step(same), lambda: ours.step(same), options.pairs),
+        "same batch": compare("same batch", first, lambda: ours.step(same), options.pairs),
         "mixed lengths": compare(
             "mixed lengths",
-            lambda: [peer.step(batch) for batch in random],
+            lambda: [step() for step in in_random],
             lambda: [ours.step(batch) for batch in own],
             max(1, options.pairs // 2),
         ),
         "grouped by length": compare(
             "grouped by length",
-            lambda: [peer.step(batch) for batch in own],
+            lambda: [step() for step in in_groups],
             lambda: [ours.step(batch) for batch in own],
             max(1, options.pairs // 2),
         ),
@@ -159,10 +185,10 @@ def main() -> None:
         shares.append((limit / spent, limit, spent))
     results["products needed, of the CPU time of a step"] = [round(share, 3) for share, _, _ in shares]
     results["memory of a step, MB"] = memory
-    padded = sum(batch.tokens.numel() for batch in random)
+    padded = sum(len(chosen) * max(len(rows[i].tokens) for i in chosen) for chosen in shuffled)
     results["shapes"] = {
         "same batch": f"{len(same)} rows, {same.positions} real of {same.tokens.numel()} padded positions",
-        "mixed lengths": f"{sum(b.positions for b in random)} real of {padded} padded positions",
+        "mixed lengths": f"{sum(b.positions for b in own)} real of {padded} padded positions",
     }
     print(json.dumps(results, indent=1))
     if options.json:
@@ -178,11 +204,12 @@ def tell_all(
     """Prints the rows of the table."""
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     peer = PEERS[options.method]
+    passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
     for name, goal in (("same batch", None), ("mixed lengths", 2.0), ("grouped by length", None)):
         found = results[name]
         tell(
             Result(
-                name=f"training step, `{options.method}`, {name}{of}: {peer} time over ours",
+                name=f"training step, `{options.method}`, {name}{of}: {peer} time{passes} over ours",
                 value=found["cpu_ratio"],
                 low=found["cpu_min"],
                 high=found["cpu_max"],
