@@ -20,7 +20,7 @@ from statistics import median
 import torch
 
 from benchmarks.gpu import SHAPES, random_batch, random_host
-from benchmarks.peft_step import BATCH, TOKENS, examples
+from benchmarks.sides import BATCH, TOKENS, examples
 from softprior.assets.cache import VARIABLE
 from softprior.inputs.specs import FrozenCache, ModelSpec
 from softprior.methods import METHODS

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peft_step import TOKENS, Peft, examples, timed
 from benchmarks.result import Result, tell
+from benchmarks.sides import TOKENS, Peft, examples, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Batch, Place, Row, collate
@@ -78,7 +78,7 @@ def main() -> None:
     host = load_local(spec).host
     order = torch.randperm(1000, generator=torch_generator(0, "benchmark"))[:TOKENS]
     vectors = host.embed(torch.arange(1000))[order].clone()
-    peft = Peft(spec, vectors)._model
+    peft = Peft(spec, {Place(0): vectors}).model
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
     made: list[Batch] = [collate(batch) for batch in batches]
 

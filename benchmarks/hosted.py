@@ -73,9 +73,11 @@ def main() -> None:
             "tokens": options.tokens,
         },
     }
+    runs: list[tuple[Run, Run]] = []
     ratios: list[Run] = []
     for round_ in range(options.rounds):
         alone, together = (run(study(options) | part, options) for part in (own, shared))
+        runs.append((alone, together))
         ratios.append(Run(together.memory / alone.memory, together.speed / alone.speed))
         print(
             f"round {round_ + 1}: own {alone.memory:.2f} GiB, {alone.speed:.1f} trials an hour; shared "
@@ -86,7 +88,8 @@ def main() -> None:
     memory, speed = (median(column) for column in zip(*ratios, strict=True))
     print(f"median: {memory:.2f} of the memory, {speed:.2f} times the throughput")
     if options.json:
-        sharing = f"{options.trials} trials on a shared model, texts of up to {options.context} tokens"
+        texts = f"texts of up to {options.context} tokens" if options.task == "squad" else options.task
+        sharing = f"{options.trials} trials on a shared model, {texts}"
         for name, value, column, goal, most, unit in (
             ("memory over own models'", memory, 0, 0.4, True, "GiB"),
             ("throughput over own models'", speed, 1, 1.0, False, "trials per hour"),
@@ -97,6 +100,8 @@ def main() -> None:
                     value=value,
                     low=min(ratio[column] for ratio in ratios),
                     high=max(ratio[column] for ratio in ratios),
+                    ours=median(together[column] for _, together in runs),
+                    peer=median(alone[column] for alone, _ in runs),
                     goal=goal,
                     most=most,
                     unit=f"times ({unit})",

@@ -12,8 +12,8 @@ from statistics import median
 
 import torch
 
-from benchmarks.peft_step import BATCH, TOKENS, examples
 from benchmarks.result import Result, tell
+from benchmarks.sides import BATCH, TOKENS, examples
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_local

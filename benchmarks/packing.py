@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.peft_step import TOKENS
+from benchmarks.sides import TOKENS
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.models.protocol import PackingLM, Request

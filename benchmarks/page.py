@@ -1,4 +1,7 @@
-"""The table of docs/performance.md, from the lines in benchmarks/results: python -m benchmarks --page"""
+"""The tables of docs/performance.md, from the lines in benchmarks/results: python -m benchmarks --page
+
+They have the newest result of each name on each machine; older ones stay in benchmarks/results.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from benchmarks.result import Result
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end -->"
+
+FROM_LOG = """
+These were taken from the [log](log.md), which has neither the commit nor more than is shown here, and nobody
+has measured them again since:
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,10 @@ class Header:
     command: str
 
 
-def kept() -> list[tuple[Header, list[Result]]]:
+Found = tuple[Header, Sequence[Result]]
+
+
+def kept() -> list[Found]:
     """All files of results, the newest first."""
     files = [path.read_text().splitlines() for path in sorted(RESULTS.glob("*.jsonl"), reverse=True)]
     return [
@@ -42,7 +53,16 @@ def kept() -> list[tuple[Header, list[Result]]]:
     ]
 
 
-def table(found: Sequence[tuple[Header, Sequence[Result]]]) -> str:
+def newest(found: Sequence[Found]) -> list[tuple[Header, Result]]:
+    """Of each name on each machine the first, by name; of one name on two machines, the newer first."""
+    rows: dict[tuple[str, str], tuple[Header, Result]] = {}
+    for header, results in found:
+        for result in results:
+            rows.setdefault((result.name, header.machine), (header, result))
+    return sorted(rows.values(), key=lambda row: row[1].name.casefold())
+
+
+def table(found: Sequence[Found]) -> str:
     """Markdown, a row for every result."""
     rows = [
         "| what | value (spread) | goal | met | ours | peer | limit | rounds | CPU, s | MB | measured |",
@@ -52,7 +72,7 @@ def table(found: Sequence[tuple[Header, Sequence[Result]]]) -> str:
 
 
 def _row(header: Header, result: Result) -> str:
-    spread = f" ({_number(result.low)} to {_number(result.high)})" if result.low is not None else ""
+    spread = f" ({_number(result.low)} to {_number(result.high)})" if result.low != result.high else ""
     goal = (
         "-" if result.goal is None else f"{'at most' if result.most else 'at least'} {_number(result.goal)}"
     )
@@ -80,9 +100,12 @@ def _number(value: float | None) -> str:
 
 
 def renewed(page: str) -> str:
-    """The page with the table that the results give."""
+    """The page with the tables that the results give."""
     before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(kept())}\n\n{END}{rest.partition(END)[2]}"
+    rows = [(header, [result]) for header, result in newest(kept())]
+    known = table([row for row in rows if row[0].commit])
+    old = table([row for row in rows if not row[0].commit])
+    return f"{before}{BEGIN}\n{known}\n{FROM_LOG}\n{old}\n\n{END}{rest.partition(END)[2]}"
 
 
 def write_page() -> None:

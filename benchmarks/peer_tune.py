@@ -66,15 +66,16 @@ def main() -> None:
             f"{options.trials} trials cannot have {options.rates} rates of each seed; choose a divisor"
         )
     data = examples(options)
-    ratios = []
+    speeds: list[tuple[float, float]] = []
     for round_ in range(options.rounds):
         theirs, ours = peer(options, data), softprior(options)
-        ratios.append(ours / theirs)
+        speeds.append((theirs, ours))
         print(
             f"round {round_ + 1}: Tune and PEFT {theirs:.1f} trials an hour, softprior {ours:.1f}; "
-            f"ratio {ratios[-1]:.2f}",
+            f"ratio {ours / theirs:.2f}",
             flush=True,
         )
+    ratios = [ours / theirs for theirs, ours in speeds]
     print(f"median: {median(ratios):.2f} times the trials an hour")
     if options.json:
         swept = f", {options.rates} rates" if options.rates > 1 else ""
@@ -84,6 +85,8 @@ def main() -> None:
                 value=median(ratios),
                 low=min(ratios),
                 high=max(ratios),
+                ours=median(ours for _, ours in speeds),
+                peer=median(theirs for theirs, _ in speeds),
                 goal=2.6 if swept else 2.3,
                 unit="times (trials per hour)",
                 rounds=options.rounds,

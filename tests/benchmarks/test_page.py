@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.page import PAGE, renewed
+from benchmarks.page import PAGE, Header, newest, renewed
 from benchmarks.result import Result
 
 
@@ -17,3 +17,14 @@ def test_a_goal_is_met_from_its_own_side() -> None:
     assert not Result(**row, goal=0.5).met
     assert Result(**row, goal=0.5, most=True).met
     assert Result(**row).met is None
+
+
+def test_the_newest_result_of_a_name_stands_for_its_machine() -> None:
+    def on(machine: str, date: str, *values: float) -> tuple[Header, list[Result]]:
+        header = Header(
+            date=date, machine=machine, load=None, quiet=None, commit=None, versions={}, command="c"
+        )
+        return header, [Result(name="a", value=value, unit="s", rounds=1) for value in values]
+
+    found = newest([on("new", "3", 3.0), on("other", "2", 2.0), on("new", "1", 1.0)])
+    assert [(header.date, result.value) for header, result in found] == [("3", 3.0), ("2", 2.0)]

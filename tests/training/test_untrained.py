@@ -66,7 +66,10 @@ def numbers(record: Record, folder: StudyFolder) -> tuple[dict[str, Any], dict[s
 def test_trials_that_share_a_start_have_the_numbers_of_trials_alone(
     tmp_path: Path, passes: list[Batch]
 ) -> None:
-    """Another rate, and regularisers; each number of the record, of each example, and each vector."""
+    """Another rate, and regularisers; each number of the record, of each example, and each vector.
+
+    With `own_start` a trial reads nothing of the others, and is the same trial with the same numbers.
+    """
     spread = REGULARISERS["spread"](weight=0.1)
     specs = [trial(steps=2), trial(steps=2, rate=Rate(value=0.1)), trial(steps=2, regularisers=[spread])]
 
@@ -75,7 +78,9 @@ def test_trials_that_share_a_start_have_the_numbers_of_trials_alone(
         record, folder = run(spec, root), StudyFolder(root)
         posterior = load_posterior(folder.posterior(spec.id))
         vectors = {place.name: value.tolist() for place, value in posterior.final.items()}
-        return (numbers(record, folder), vectors), len(passes)
+        said, rows = numbers(record, folder)
+        del said["spec"]
+        return (said, rows, vectors), len(passes)
 
     alone = [finished(spec, tmp_path / str(i)) for i, spec in enumerate(specs)]
     together = [finished(spec, tmp_path / "study") for spec in specs]
@@ -85,6 +90,11 @@ def test_trials_that_share_a_start_have_the_numbers_of_trials_alone(
     # Ten examples in batches of five: two passes on the validation split and two on the test split.
     assert others == [first - 4] * 2
     assert len(list((tmp_path / "study" / "untrained").iterdir())) == 2
+
+    evaluation = specs[1].evaluation.model_copy(update={"own_start": True})
+    own = specs[1].model_copy(update={"evaluation": evaluation})
+    assert own.id == specs[1].id
+    assert finished(own, tmp_path / "study") == alone[1]
 
 
 def test_other_starts_and_other_rows_have_losses_of_their_own() -> None:

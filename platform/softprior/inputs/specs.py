@@ -201,6 +201,9 @@ class EvaluationSpec(Spec):
             It is a trial of its own, in whose spec this is false.
         reordered: also train this many first seeds of each setting a second time, from the same start on data
             in another order. These are trials of their own, in whose specs this is 0.
+        own_start: every trial computes the losses of the sample that it starts from, which are otherwise
+            taken from a trial of the study that has them. Numbers are equal, and it is not part of a trial's
+            identity.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
@@ -211,6 +214,7 @@ class EvaluationSpec(Spec):
     probes: tuple[Probe, ...] = ()
     twin: bool = False
     reordered: Annotated[int, Field(ge=0)] = 0
+    own_start: bool = False
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
@@ -219,7 +223,7 @@ class EvaluationSpec(Spec):
         return {key: value for key, value in found.items() if key not in LATER or getattr(self, key)}
 
 
-LATER = ("also", "probes", "twin", "reordered")
+LATER = ("also", "probes", "twin", "reordered", "own_start")
 """Fields that evaluations once did not have; what they say is not part of a trial's identity."""
 
 

@@ -73,7 +73,7 @@ class Trial:
             del starts  # the distributions of sixty places may contain a gigabyte of real vectors
             self._resume(optimizer)
         state = self.state
-        start = Untrained(initial, self.folder, state, self.report)
+        start = Untrained(initial, self.folder, state, self.report, not spec.evaluation.own_start)
         began = started - state.seconds - state.meter.waited
         if not state.validation:
             self._validate(initial, start)

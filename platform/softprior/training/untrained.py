@@ -41,12 +41,14 @@ class Untrained:
         folder: where losses are that other trials have computed.
         state: of the trial; its meter counts computing and waiting apart from the phase they are in.
         report: receives both as phases.
+        shared: whether losses of other trials are read and own ones kept for them.
     """
 
     sample: Prompt
     folder: StudyFolder
     state: TrialState
     report: Report
+    shared: bool = True
 
     def losses(self, host: FrozenLM, rows: Sequence[Row], batch: int) -> RowLosses:
         """`row_losses` of the sample, unless the study has them: per row, `[rows]`, in nats.
@@ -57,6 +59,8 @@ class Untrained:
         Args:
             batch: number of rows of a pass.
         """
+        if not self.shared:
+            return self._computed(host, rows, batch)
         key = _key(host, self.sample, rows, batch)
         path = self.folder.untrained(key)
         found = _read(path)
@@ -64,11 +68,14 @@ class Untrained:
             with self._turn(key):
                 found = _read(path)
                 if found is None:
-                    self.report(Phase(self.state.step, "losses of the start"))
-                    with self.state.meter.phase(START):
-                        found = row_losses(host, self.sample, rows, batch)
+                    found = self._computed(host, rows, batch)
                     _write(path, found)
         return found
+
+    def _computed(self, host: FrozenLM, rows: Sequence[Row], batch: int) -> RowLosses:
+        self.report(Phase(self.state.step, "losses of the start"))
+        with self.state.meter.phase(START):
+            return row_losses(host, self.sample, rows, batch)
 
     @contextmanager
     def _turn(self, key: str) -> Iterator[None]:

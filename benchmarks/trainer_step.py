@@ -1,0 +1,223 @@
+"""An epoch of training against PEFT in the Trainer of transformers: python -m benchmarks.trainer_step
+
+Both sides train the same vectors on the same SQuAD questions, each of them once, with AdamW and clipped
+gradients. The Trainer takes its batches shuffled, or grouped by length with its own `group_by_length`, which
+sorts a quarter of so few batches together; softprior takes its own, of which it sorts up to 16 together.
+First, two steps on the same batches in the same order must give the same vectors, so that both do the same
+work. What each side reads is counted: texts and labels must be the same, pads are said. Time is the CPU time
+of the process, without loading or tokenising; a ratio is the median over interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import islice
+from statistics import median
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from benchmarks.peft_step import flat
+from benchmarks.result import Result, tell
+from benchmarks.sides import BATCH, Peft, prompt_of, timed, training_split
+from softprior.inputs.specs import ModelSpec, Rate, TrainingSpec
+from softprior.models.load import load_local, load_tokenizer
+from softprior.prompt import collate
+from softprior.results.posteriors import Vectors
+from softprior.tasks.batching import training_batches
+from softprior.tasks.prepared import PreparedSplit
+from softprior.training.gradient import gradient
+from softprior.training.optimizer import PromptOptimizer
+from softprior.training.threads import limit_threads
+
+RATE, CLIP = 1e-3, 1.0
+"""Learning rate, and most of a gradient's norm."""
+
+ORDERS = {"random": "shuffled", "group_by_length": "grouped by length"}
+"""The Trainer's orders (`train_sampling_strategy`), and how the table calls them."""
+
+ROUNDING = 1e-3
+"""Most of a difference between the vectors of the two sides, of the way they have moved. AdamW's first steps
+are as long for a small gradient as for a large one, so that rounding decides the sign of some."""
+
+
+class Read(NamedTuple):
+    """What one side has read: positions of texts, labels, and positions with pads.
+
+    Softprior leaves pads out of most of its work.
+    """
+
+    texts: int
+    labels: int
+    padded: int
+
+
+class Trained(NamedTuple):
+    """Vectors after training, what was read for them, and CPU seconds."""
+
+    vectors: Vectors
+    read: Read
+    seconds: float
+
+
+class Ours:
+    """Softprior's steps."""
+
+    def __init__(self, model: ModelSpec, prompt: Vectors, split: PreparedSplit) -> None:
+        self._host, self._prompt, self._split = load_local(model).host, prompt, split
+
+    def train(self, batches: Sequence[list[int]]) -> Trained:
+        """A step on each batch of rows."""
+        spec = TrainingSpec(steps=len(batches), batch=len(batches[0]), clip=CLIP, normalisation="step")
+        optimizer = PromptOptimizer(self._prompt, Rate(value=RATE), spec)
+
+        def work() -> None:
+            for step, batch in enumerate(batches):
+                found = gradient(self._host, self._split, spec, optimizer.vectors, [batch])
+                optimizer.step(step, found.at)
+
+        seconds, _ = timed(work)
+        made = [collate([self._split.row(i) for i in batch]) for batch in batches]
+        texts, labels = sum(b.positions for b in made), sum(int(b.labels.sum()) for b in made)
+        return Trained(optimizer.vectors, Read(texts, labels, sum(b.tokens.numel() for b in made)), seconds)
+
+
+class Theirs:
+    """PEFT's model in the Trainer."""
+
+    def __init__(self, model: ModelSpec, prompt: Vectors, split: PreparedSplit) -> None:
+        from transformers import DataCollatorForSeq2Seq
+
+        tokenizer: Any = load_tokenizer(model).tokenizer
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self._model, self._prompt, self._split = model, prompt, split
+        self._collate = DataCollatorForSeq2Seq(tokenizer)
+
+    def train(self, order: str, rows: Sequence[int], batch: int, pieces: int) -> Trained:
+        """One epoch of the rows, with steps of `batch` of them in so many passes."""
+        from transformers import Trainer, TrainingArguments
+
+        peft = Peft(self._model, self._prompt)
+        read: list[Read] = []
+
+        def counted(examples: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+            made: dict[str, Tensor] = self._collate(examples)
+            texts, labels = int(made["attention_mask"].sum()), int((made["labels"] != -100).sum())
+            read.append(Read(texts, labels, made["input_ids"].numel()))
+            return made
+
+        with tempfile.TemporaryDirectory(prefix="softprior-trainer-") as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=batch // pieces,
+                gradient_accumulation_steps=pieces,
+                num_train_epochs=1,
+                train_sampling_strategy=order,
+                learning_rate=RATE,
+                lr_scheduler_type="constant",
+                weight_decay=0.0,
+                max_grad_norm=CLIP,
+                use_cpu=True,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+            )
+            data = [self._example(i) for i in rows]
+            trainer = Trainer(model=peft.model, args=arguments, train_dataset=data, data_collator=counted)
+            seconds, _ = timed(trainer.train)
+        total = Read(*(sum(column) for column in zip(*read, strict=True)))
+        return Trained(peft.vectors(), total, seconds)
+
+    def _example(self, index: int) -> dict[str, list[int]]:
+        row = self._split.row(index)
+        labels = [token if label else -100 for token, label in zip(row.tokens, row.labels, strict=True)]
+        return {"input_ids": list(row.tokens), "attention_mask": [1] * len(labels), "labels": labels}
+
+
+def require_equal(theirs: Trained, ours: Trained, prompt: Vectors) -> None:
+    """Ends the process unless two trainings have read the same and come to the same vectors."""
+    if theirs.read[:2] != ours.read[:2]:
+        sys.exit(f"not the same batches: {theirs.read} and {ours.read}")
+    start, there, here = flat(prompt), flat(theirs.vectors), flat(ours.vectors)
+    error = float((there - here).norm() / (here - start).norm())
+    if not error <= ROUNDING:
+        sys.exit(f"not the same training: vectors differ by {error:.1e} of the way they have moved")
+    print(f"equal: after two steps vectors differ by {error:.1e} of the way they have moved", flush=True)
+
+
+def main() -> None:
+    """Prints one line a round and the medians."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trainer_step", description=__doc__)
+    parser.add_argument("--method", choices=["soft", "prefix"], default="soft")
+    parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
+    parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"rows of a step (default: {BATCH})")
+    parser.add_argument("--steps", type=int, default=16, help="of an epoch, at least 2 (default: 16)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
+    parser.add_argument("--pieces", type=int, default=1, help="passes of the peer for a step (default: 1)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
+    options = parser.parse_args()
+    if options.batch % options.pieces:
+        parser.error(f"{options.batch} rows cannot be cut into {options.pieces} pieces; choose a divisor")
+    if options.steps < 2:
+        parser.error(f"--steps must be at least 2, not {options.steps}: two are compared first")
+    limit_threads(options.threads)
+    model = ModelSpec(id=options.model, device="cpu")
+    prompt, split = prompt_of(options.method, model), training_split(model, options.context)
+    ours, theirs = Ours(model, prompt, split), Theirs(model, prompt, split)
+    rows = list(range(options.steps * options.batch))
+
+    first = rows[: 2 * options.batch]  # this is the warm-up too
+    halves = [first[: options.batch], first[options.batch :]]
+    require_equal(
+        theirs.train("sequential", first, options.batch, options.pieces), ours.train(halves), prompt
+    )
+
+    order = training_batches([split.lengths[i] for i in rows], options.batch, seed=0)
+    batches = list(islice(order, options.steps))
+    sides: dict[str, Callable[[], Trained]] = {
+        strategy: lambda strategy=strategy: theirs.train(strategy, rows, options.batch, options.pieces)  # type: ignore[misc]
+        for strategy in ORDERS
+    }
+    taken: dict[str, list[float]] = {name: [] for name in (*ORDERS, "softprior")}
+    for round_ in range(options.rounds):
+        found = {name: train() for name, train in sides.items()} | {"softprior": ours.train(batches)}
+        counts = {(one.read.texts, one.read.labels) for one in found.values()}
+        if len(counts) > 1:
+            sys.exit(f"not the same examples: {sorted(counts)}")
+        for name, one in found.items():
+            taken[name].append(one.seconds)
+        said = "; ".join(
+            f"{name} {one.seconds:.2f} s CPU, {one.read.padded:,} positions with pads"
+            for name, one in found.items()
+        )
+        print(f"round {round_ + 1}: {found['softprior'].read.texts:,} positions of texts; {said}", flush=True)
+    of = "" if options.batch == BATCH else f", {options.batch} rows"
+    passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
+    for strategy, name in ORDERS.items():
+        ratios = [peer / own for peer, own in zip(taken[strategy], taken["softprior"], strict=True)]
+        print(f"{name}: {median(ratios):.2f} times")
+        if options.json:
+            tell(
+                Result(
+                    name=f"training, `{options.method}`, {name}{of}: the Trainer's time{passes} over ours",
+                    value=median(ratios),
+                    low=min(ratios),
+                    high=max(ratios),
+                    ours=median(taken["softprior"]),
+                    peer=median(taken[strategy]),
+                    cpu=median(taken["softprior"]),
+                    unit="times (s CPU)",
+                    goal=2.0 if strategy == "random" else None,
+                    rounds=options.rounds,
+                )
+            )
+
+
+if __name__ == "__main__":
+    main()
