@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from softprior.assets.models import KnownModel
-from softprior.inputs.entries import Entry
 from softprior.inputs.entry_texts import names, short_names
 from softprior.inputs.labels import (
     Axes,
@@ -22,6 +21,8 @@ from softprior.inputs.labels import (
     labels,
 )
 from softprior.inputs.specs import Pairing, PlacementSpec, ResourcesSpec, TrialSpec
+from softprior.priors import PRIORS, Prior, assignment
+from softprior.priors.mixture import Mixture
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
@@ -59,11 +60,6 @@ DRAWS: dict[Pairing, str] = {
     "none": "pairing: none: the draws of two priors are independent, even for one seed",
 }
 
-SAME_START = (
-    "trials of `posterior` start from the same vectors for all seeds, so that their seeds differ in the "
-    "data's order alone"
-)
-
 
 def describe(
     plan: Plan,
@@ -95,15 +91,35 @@ def describe(
     lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
     if len({trial.prior.canonical() for trial in plan.trials if trial.prior is not None}) > 1:
         lines.append(f"  {DRAWS[study.pairing]}")
-    copies = [trial for trial in plan.trials if trial.prior is not None and _is_copy(trial.prior)]
-    if len({trial.seed for trial in copies}) > 1:
-        lines.append(f"  {SAME_START}")
-    return lines
+    return [*lines, *(f"  {line}" for line in _same_starts(plan.trials))]
 
 
-def _is_copy(prior: Entry) -> bool:
-    """Whether it starts from an earlier trial's vectors without noise."""
-    return prior.name == "posterior" and not prior.params.get("spread")
+def _same_starts(trials: Sequence[TrialSpec]) -> list[str]:
+    """Which priors, or components of priors, start all seeds from the same vectors."""
+    if len({trial.seed for trial in trials if trial.seed is not None}) < 2:
+        return []
+    entries = {trial.prior.canonical(): trial.prior for trial in trials if trial.prior is not None}
+    whole, lines = [], []
+    for prior in map(PRIORS.component, entries.values()):
+        name = f"`{PRIORS.name(prior)}`"
+        fixed = dict.fromkeys(f"`{PRIORS.name(part)}`" for part in _components(prior) if part.fixed())
+        if prior.fixed():
+            whole.append(name)
+        elif fixed:
+            lines.append(f"what {name} takes from {' and '.join(fixed)} is the same for all seeds")
+    if whole:
+        of = " and ".join(dict.fromkeys(whole))
+        lines.append(
+            f"trials of {of} start from the same vectors for all seeds, so that their seeds differ in the "
+            "data's order alone"
+        )
+    return list(dict.fromkeys(lines))
+
+
+def _components(prior: Prior) -> list[Prior]:
+    """The priors that a prior is made of, at all places."""
+    at_places = assignment(prior).priors
+    return [part for own in at_places for part in (own.priors if isinstance(own, Mixture) else (own,))]
 
 
 def sizes(model: KnownModel) -> list[str]:
