@@ -17,6 +17,7 @@ from analysis.inference import power
 from analysis.inference.values import LEVEL
 from analysis.report.verdicts import places
 from jobs.support.expected import expected
+from jobs.support.stopping import how_to_begin_anew
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Shape
@@ -105,20 +106,21 @@ def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
     design = read_design(read_study(folder.study).get(DESIGN), folder.study)
     if design is None:
         return []
-    lines, planned = [], planned_steps(design)
+    has, rests, planned = [], [], planned_steps(design)
     new = {trial.seed for trial in trials if trial.seed is not None}.difference(design.seeds)
     if new:
-        lines.append(
-            f"the design in {folder.root} has {_seeds(design.seeds)}; findings that rest on {_seeds(new)} "
-            "are exploratory; use name=... for a new study"
-        )
+        has.append(_seeds(design.seeds))
+        rests.append(_seeds(new))
     trained = [(trial, trial.training.steps) for trial in trials if trial.training is not None]
     if any(planned.get(key_of(trial).cell, steps) != steps for trial, steps in trained):
-        lines.append(
-            f"the design in {folder.root} has other training.steps; findings that rest on these are "
-            "exploratory; use name=... for a new study"
-        )
-    return lines
+        has.append("other training.steps")
+        rests.append("these steps")
+    if not has:
+        return []
+    return [
+        f"the design in {folder.root} has {' and '.join(has)}, and results of it have been seen; findings "
+        f"that rest on {' or '.join(rests)} are exploratory; {how_to_begin_anew(folder.root)}"
+    ]
 
 
 def _seeds(seeds: Iterable[int]) -> str:
