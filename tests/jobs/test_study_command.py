@@ -19,6 +19,7 @@ from rich.console import Console
 
 from jobs import activations
 from jobs import study as command
+from jobs.support.options import study_path
 from softprior.activations.spec import ActivationsSpec
 from softprior.assets.models import known_model
 from softprior.errors import UserError
@@ -91,6 +92,30 @@ def test_a_file_where_results_should_go_is_refused_by_a_run_and_by_a_plan(tmp_pa
         file_lock(tmp_path / "results" / "small" / ".lock"),
     ):
         pytest.fail("a file is no folder")
+
+
+def test_a_study_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come with softprior from anywhere, others as paths; a folder is not taken for a file."""
+    along = ROOT / "jobs" / "studies"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    own = study_file(tmp_path / "small.yaml")
+    for name, found in (
+        ("demo", along / "demo.yaml"),
+        ("demo.yaml", along / "demo.yaml"),
+        ("small", Path("small.yaml")),
+        (str(tmp_path / "small"), own),
+    ):
+        assert study_path(Path(name)) == found
+    own.rename(tmp_path / "demo.yaml")
+    assert study_path(Path("demo")) == Path("demo.yaml"), "one's own comes first"
+    monkeypatch.chdir(ROOT)
+    assert study_path(Path("demo")) == Path("jobs/studies/demo.yaml")
+    for name, close in (("dmo", "did you mean 'demo'? "), ("other/x", "")):
+        with pytest.raises(
+            UserError, match=rf"no study file {name}; {re.escape(close)}.* activations, demo, "
+        ):
+            study_path(Path(name))
 
 
 def test_a_file_of_another_command_names_it(tmp_path: Path, capsys) -> None:
@@ -326,7 +351,7 @@ def test_start_up_is_never_silent_until_the_first_event(
         note("event")
         raise UserError("that is enough")
 
-    monkeypatch.setattr(command, "screen", lambda _: window)
+    monkeypatch.setattr(command, "screen", lambda: window)
     monkeypatch.setattr(Cluster, "start", lambda _: None)
     monkeypatch.setattr(grid, "run_trials", run_trials)
     monkeypatch.setattr(Grid, "look", looked)
