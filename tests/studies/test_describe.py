@@ -178,7 +178,7 @@ def test_the_memory_of_the_largest_step_is_said(plan, monkeypatch):
     task = {"squad": {"context_tokens": 64}}
     both = {"tasks": [task], "training": {"steps": 2, "batch": 16}}
     assert line(plan(**both), "memory").startswith("memory of each trial: about 3 MB of weights and ")
-    beside = "; Python and its libraries take about 0.6 GB beside"
+    beside = "; Python and its libraries take about 0.6 GB besides"
     assert line(plan(**both), "memory").endswith(f" for a step of 16 rows of up to 64 tokens{beside}")
     # Two of 16 rows and a prompt each fit 2,200 positions, and one replica serves more.
     shared = {"placement": {"hosts": "shared", "tokens": 2200}, "seeds": [0, 1, 2]}

@@ -42,7 +42,6 @@ from softprior.studies.placement import (
     concurrent,
     has_shared_hosts,
     machine_cpus,
-    placed_model,
     room,
     trial_threads,
 )
@@ -81,8 +80,7 @@ def describe(
         lines += [f"  {line}" for line in listed(trials, plan.components, most, begun)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
-    placed = placed_model(study.model, resources, placement)
-    memory = memory_lines(model, placed, resources, placement, trials, plan.components)
+    memory = memory_lines(study, model, trials, plan.components)
     lines += [f"  {line}" for line in (*sizes(model), *memory)]
     lines.append(f"  {work_in_words(cost, trials, plan.components)}")
     lines += [f"  {line}; only the steps after it are counted" for line in going_on(trials, begun)]
