@@ -37,7 +37,7 @@ from softprior.studies.runner import run_trials
 from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
 from softprior.training.events import Phase
-from tests.builders import Finished, study_file
+from tests.builders import Finished, study_file, with_seeds
 from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]
@@ -172,17 +172,22 @@ def test_a_terminal_without_the_characters_gets_others(
         assert f"soft {dot} " in said(encoding, "--dry-run")
 
 
-def test_a_whole_study_ends_with_the_address_that_compares_its_trials_and_runs_none(
+def test_a_whole_study_ends_with_its_address_its_report_and_its_claims_and_runs_nothing(
     finished_study: Finished, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(Cluster, "start", lambda _: pytest.fail("nothing is to be run"))
-    results = finished_study.copy(tmp_path).root.parent
+    folder = with_seeds(finished_study, tmp_path, 2).root
+    results = folder.parent
     empty_database(results)
-    assert command.main([str(finished_study.file), "--again", "--results", str(results)]) == 0
+    again = [str(finished_study.file), "seeds=[0,1]", "--again", "--results", str(results)]
+    assert command.main(again) == 0
     said = capsys.readouterr().out
-    assert "3 of 3 trials are finished already" in said
+    assert "5 of 5 trials are finished already" in said
     assert "other code" not in said
-    assert said.splitlines()[-1] == f"report   {results / 'small' / 'report.html'}"
+    assert said.splitlines()[-2:] == [
+        f"report   {folder / 'report.html'}",
+        f"claims   1 undecided; python -m jobs.compare {folder} prior --findings",
+    ]
     assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
     assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said
 
