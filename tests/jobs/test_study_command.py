@@ -172,6 +172,7 @@ def test_a_terminal_without_the_characters_gets_others(
         assert f"soft {dot} " in said(encoding, "--dry-run")
 
 
+@pytest.mark.filterwarnings("ignore:the figures radii, prior-samples are left out")
 def test_a_whole_study_ends_with_its_address_its_report_and_its_claims_and_runs_nothing(
     finished_study: Finished, tmp_path: Path, capsys, monkeypatch
 ) -> None:
