@@ -81,7 +81,7 @@ class ModelSpec(Spec):
         kernels: on GPUs, `auto` uses attention without padded rows and fused norms if device and dtype allow
             them, `padded` uses neither, and `compiled` also fuses MLPs and norms with torch.compile. Results
             are equal up to rounding; not part of a trial's identity. On CPUs, `padded` takes more memory.
-        frozen_cache: keeps what the blocks below a prompt's first one make of each text; `true`, or limits;
+        frozen_cache: keeps what the blocks below a prompt's first one compute; `true`, or limits;
             null computes it in every pass. Results are equal up to rounding; not part of a trial's identity.
     """
 
@@ -127,7 +127,7 @@ class TrainingSpec(Spec):
         curve: validation loss is measured this many times, evenly spaced (the end included).
         checkpoint: number of steps between two resumable checkpoints.
         keep_checkpoint: keep the last one of a finished trial, from which the same trial with more steps goes
-            on. Like `checkpoint` no part of a trial's identity.
+            on. Like `checkpoint`, not part of a trial's identity.
         by_task: steps and batch of single tasks, by task name; the others keep those above.
         betas: decay rates of AdamW's two running means.
         epsilon: what AdamW adds to the denominator.
@@ -321,7 +321,7 @@ class CommonSpec(Spec):
 
     Attributes:
         name: of the study and of its folder of results.
-        description: a text of your own, shown in MLflow.
+        description: a text of your own, shown in MLflow and as the report's question.
     """
 
     name: Name
