@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from softprior.assets.models import KnownModel
+from softprior.inputs.entries import Entry
 from softprior.inputs.entry_texts import names, short_names
 from softprior.inputs.labels import (
     Axes,
