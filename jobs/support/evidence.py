@@ -114,7 +114,7 @@ def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
     trained = [(trial, trial.training.steps) for trial in trials if trial.training is not None]
     if any(planned.get(key_of(trial).cell, steps) != steps for trial, steps in trained):
         has.append("other training.steps")
-        rests.append("these steps")
+        rests.append("the new steps")
     if not has:
         return []
     return [

@@ -61,7 +61,7 @@ def how_to_begin_anew(folder: Location) -> str:
     name = next(name for name in names if not (folder.parent / name).exists())
     if JOB in os.environ or SUBMITTED in os.environ:
         return f"submit it with name={name} to plan all of it"
-    own = [text for text in sys.argv[1:] if not text.startswith(("name=", "--dry-run"))]
+    own = [text for text in sys.argv[1:] if not text.startswith(("name=", "--dry-run", "--all"))]
     return f"to plan all of it, run: python -m jobs.study {hidden(shlex.join(own))} name={name}"
 
 

@@ -394,7 +394,7 @@ def test_seeds_that_are_added_to_earlier_results_are_told(
     assert said(longer, folder)[0].startswith(f"the design in {folder.root} has other training.steps, and")
     folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0]}}))
     assert "has seed 0 and other training.steps, and" in said(longer, folder)[0]
-    assert "findings that rest on seeds 1, 2, 5 or these steps are exploratory" in said(longer, folder)[0]
+    assert "findings that rest on seeds 1, 2, 5 or the new steps are exploratory" in said(longer, folder)[0]
 
 
 def test_claims_that_few_seeds_leave_undecided_are_named(tmp_path: Path) -> None:
