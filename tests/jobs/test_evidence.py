@@ -395,6 +395,9 @@ def test_seeds_that_are_added_to_earlier_results_are_told(
     folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0]}}))
     assert "has seed 0 and other training.steps, and" in said(longer, folder)[0]
     assert "findings that rest on seeds 1, 2, 5 or the new steps are exploratory" in said(longer, folder)[0]
+    others = planned(tmp_path, priors=["isotropic", "fitted", "vocabulary", "xavier"])
+    assert "has other priors, and results of it have been seen" in said(others, folder)[0]
+    assert "findings that rest on the priors vocabulary, xavier are exploratory" in said(others, folder)[0]
 
 
 def test_claims_that_few_seeds_leave_undecided_are_named(tmp_path: Path) -> None:
