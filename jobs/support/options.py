@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from pathlib import Path
 
 from softprior.errors import UserError
@@ -33,10 +34,12 @@ def study_path(given: Path) -> Path:
     studies = STUDIES.relative_to(here) if STUDIES.is_relative_to(here) else STUDIES
     known = {name: file for file in studies.glob("*.yaml") for name in (file.stem, file.name)}
     for file in (path, path.parent / f"{path.name}.yaml", known.get(str(path))):
-        if file is not None and file.exists() and not file.is_dir():
+        # Not Path.exists, which raises where a folder is closed to us or a name too long.
+        if file is not None and os.path.exists(file) and not os.path.isdir(file):
             return file
     beside = [file.name for file in path.parent.glob("[!.]*.yaml")]
-    if path.is_dir() or (beside and path.parent != Path()):
+    closed = os.path.isdir(path.parent) and not os.access(path.parent, os.X_OK)
+    if os.path.isdir(path) or closed or (beside and path.parent != Path()):
         return path  # whoever reads it says what is wrong
     close = difflib.get_close_matches(path.name, [*known, *beside], n=1)
     meant = f"did you mean '{close[0]}'? Otherwise " if close else ""

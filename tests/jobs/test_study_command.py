@@ -111,7 +111,7 @@ def test_a_study_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.M
     assert study_path(Path("demo")) == Path("demo.yaml"), "one's own comes first"
     monkeypatch.chdir(ROOT)
     assert study_path(Path("demo")) == Path("jobs/studies/demo.yaml")
-    for name, close in (("dmo", "did you mean 'demo'? "), ("other/x", "")):
+    for name, close in (("dmo", "did you mean 'demo'? "), ("other/x", ""), ("x" * 253, "")):
         with pytest.raises(
             UserError, match=rf"no study file {name}; {re.escape(close)}.* activations, demo, "
         ):
