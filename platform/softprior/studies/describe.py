@@ -108,9 +108,10 @@ def _same_starts(trials: Sequence[TrialSpec]) -> list[str]:
             lines.append(f"what {name} takes from {' and '.join(fixed)} is the same for all seeds")
     if whole:
         of = " and ".join(dict.fromkeys(whole))
+        networks = any(trial.method.params.get("reparameterisation") for trial in trials)
+        what = "the data's order and the weights of networks" if networks else "the data's order alone"
         lines.append(
-            f"trials of {of} start from the same vectors for all seeds, so that their seeds differ in the "
-            "data's order alone"
+            f"trials of {of} start from the same vectors for all seeds, so that their seeds differ in {what}"
         )
     return list(dict.fromkeys(lines))
 
