@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.support.exits import FAILED, FINISHED, status_of
-from jobs.support.options import add_code
+from jobs.support.options import add_code, study_path
 from jobs.support.screen import screen
 from jobs.support.stopping import Stop, stoppable
 from softprior.inputs.study_files import load_spec
@@ -27,14 +27,11 @@ STOPPING = (
     "stopping; what is on disk stays, and the same command continues from there (again ends it at once)"
 )
 
-LOG_WIDTH = 160
-"""Columns of a table that goes to a file, where there is no window to ask."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
-    console = screen(LOG_WIDTH)
+    console = screen()
     with stoppable(STOPPED, STOPPING) as stop:
         try:
             return status_of(lambda: _run(console, options, stop))
@@ -49,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "again continues where it stopped.",
         epilog="Example: python -m jobs.activations jobs/studies/activations.yaml tokens=20000 --dry-run",
     )
-    parser.add_argument("file", type=Path, help="what to read (YAML)")
+    parser.add_argument("file", type=Path, help="what to read (YAML), or its name in jobs/studies")
     parser.add_argument("override", nargs="*", help="values to change: key.path=value, such as sample=500")
     add_code(parser, "a Python file with tasks of your own (runs it, here and on the workers)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read and what it costs")
@@ -69,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.activations.spec import ActivationsSpec
 
-    spec = load_spec(ActivationsSpec, options.file, tuple(options.override))
+    path = study_path(options.file)
+    spec = load_spec(ActivationsSpec, path, tuple(options.override))
     # These bring in torch and Ray; a wrong key should not wait for them.
     from softprior.activations.describe import describe, how_far
     from softprior.activations.folder import RunFolder
@@ -81,11 +79,11 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.tracking.client import tracking_uri
     from softprior.training.own_code import read_code, use_code
 
-    for path in options.code:
-        use_code(read_code(path))
+    for code_path in options.code:
+        use_code(read_code(code_path))
     results = results_folder(options.results)
     server = tracking_uri(spec.tracking, results)
-    plan = plan_activations(spec, str(options.file))
+    plan = plan_activations(spec, str(path))
     lines = [*describe(plan, with_findings=not options.no_findings), *_for_a_vae(plan)]
     console.print("\n".join(lines), soft_wrap=True)
     if options.dry_run:

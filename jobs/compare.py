@@ -12,9 +12,6 @@ from jobs.support.screen import screen
 from softprior.errors import UserError
 from softprior.library.results import Results
 
-WIDTH = 80
-"""Columns of tables in a file, which has no window to fit in."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
@@ -53,7 +50,7 @@ def _main(options: argparse.Namespace) -> int:
     from analysis.spread import spreads
 
     require_axis(options.axis)
-    console: Console = screen(WIDTH)
+    console: Console = screen()
     read = read_studies(options.results)
     for note in read.notes:
         console.print(f"note: {note}", soft_wrap=True)

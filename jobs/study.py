@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.support.exits import FINISHED, status_of
-from jobs.support.options import add_code
+from jobs.support.options import add_code, study_path
 from jobs.support.screen import screen, tell
 from jobs.support.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import counted
@@ -35,9 +35,6 @@ STOPPING = "stopping; running trials will continue from their last checkpoint ne
 PREPARING = "preparing the run"
 """What a terminal shows while a run imports what it needs and looks at its folder, which takes seconds."""
 
-ENDLESS = 10_000
-"""Characters on a line of a file, where there is no window to fit in."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
@@ -56,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the trials of a study file. Running it again continues where it stopped.",
         epilog="Example: python -m jobs.study jobs/studies/quickstart.yaml seeds=[0,1,2] --dry-run",
     )
-    parser.add_argument("study", type=Path, help="the study file (YAML)")
+    parser.add_argument("study", type=Path, help="the study file (YAML), or the name of one in jobs/studies")
     parser.add_argument(
         "override", nargs="*", help="values to change: key.path=value, such as training.steps=50"
     )
@@ -83,17 +80,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
-    console = screen(ENDLESS)
-    for path in options.code:
-        use_code(path)
-    found = load_study(options.study, *options.override)
+    console = screen()
+    for code_path in options.code:
+        use_code(code_path)
+    path = study_path(options.study)
+    found = load_study(path, *options.override)
     to = destination(found.name, found.tracking, options.results)
     cluster = Cluster(found.resources, found.placement)
     ending.callback(cluster.stop)
-    if not options.dry_run and not to.folder.table.exists():
-        cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
-    with console.status("planning the study"), importing():  # seconds, most of them imports
-        planned = plan(found, str(options.study))
+    with console.status("planning the study"):  # seconds, most of them imports
+        if not options.dry_run and not to.folder.table.exists():
+            cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
+        with importing():
+            planned = plan(found, str(path))
     if options.dry_run:
         return _dry_run(console, planned, to.folder, options)
     return _run(console, options, stop, planned, to, cluster)

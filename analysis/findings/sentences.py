@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from analysis.findings.rules import BEYOND
 from analysis.findings.values import Comparison, Finding
 from analysis.inference.power import MOST
@@ -23,6 +25,13 @@ ABOVE = "above"
 """How a number stands to the difference between twins if nothing speaks against it."""
 
 
+SEEDS = re.compile(r"\badd ([\d,]+ )?seeds?\b")
+"""Where a remedy asks for seeds."""
+
+LATER = "exploratory if added to this study, planned in a new one"
+"""What a finding is once it has more seeds."""
+
+
 def sentence(found: Finding) -> str:
     """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
     text = f"{found.claim.words}: {found.decided} for {found.where}"
@@ -42,7 +51,7 @@ def sentence(found: Finding) -> str:
     if found.others:
         text += f"; other numbers: {', '.join(short(own) for own in found.others)}"
     if found.settle:
-        text += f"; to settle it, {found.settle}"
+        text += f"; to settle it, {settling(found)}"
     if found.exploratory:
         text += " (exploratory"
         text += f": it rests on {found.added}, added after the first results)" if found.added else ")"
@@ -65,6 +74,12 @@ def beside(effect: float, noise: float) -> str:
     if effect <= noise:
         return "not above"
     return ABOVE if effect >= CLEAR * noise else "less than twice"
+
+
+def settling(found: Finding) -> str:
+    """What would settle a finding, and what becomes of a planned one if seeds are added for that."""
+    planned = not found.exploratory and SEEDS.search(found.settle)
+    return f"{found.settle} ({LATER})" if planned else found.settle
 
 
 def settled_by(found: Finding) -> str:

@@ -19,7 +19,7 @@ from softprior.errors import UserError
 from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import counted
 
-KEY, TITLE = "grid", "Prior by rate"
+KEY, TITLE = "grid", "Test losses and their differences"
 
 
 @dataclass(frozen=True, kw_only=True)

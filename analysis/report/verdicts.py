@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from textwrap import wrap
 
-from analysis.findings.sentences import ABOVE, beside
+from analysis.findings.sentences import ABOVE, beside, settling
 from analysis.findings.values import Claim, Comparison, Finding
 from analysis.inference.values import POWER, Interval
 from analysis.report.values import Block, Cell, Items, Section, Table, compact, missing, number, sentence
@@ -161,7 +161,7 @@ def _heading(findings: Sequence[Finding]) -> str:
 
 
 def _with_settle(finding: Finding) -> str:
-    settle = f"; {finding.settle}" if finding.settle and finding.settle not in finding.reason else ""
+    settle = f"; {settling(finding)}" if finding.settle and finding.settle not in finding.reason else ""
     return f"{finding.reason}{settle}"
 
 

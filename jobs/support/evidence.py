@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import ALSO, Judged
+from analysis.findings.design import expected as designed
 from analysis.findings.design import key_of, planned_steps, read_design
 from analysis.findings.evidence import Evidence
 from analysis.findings.judging import case
@@ -17,6 +18,8 @@ from analysis.inference import power
 from analysis.inference.values import LEVEL
 from analysis.report.verdicts import places
 from jobs.support.expected import expected
+from jobs.support.stopping import how_to_begin_anew
+from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Shape
@@ -99,26 +102,34 @@ def forecast(
 
 
 def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
-    """Lines about seeds and steps that differ from a design of which results have been seen."""
+    """A line about what a design lacks of which results have been seen: seeds, priors and steps."""
     if not (folder.study.exists() and seen(folder)):
         return []
     design = read_design(read_study(folder.study).get(DESIGN), folder.study)
     if design is None:
         return []
-    lines, planned = [], planned_steps(design)
+    has, rests, planned = [], [], planned_steps(design)
     new = {trial.seed for trial in trials if trial.seed is not None}.difference(design.seeds)
     if new:
-        lines.append(
-            f"the design in {folder.root} has {_seeds(design.seeds)}; findings that rest on {_seeds(new)} "
-            "are exploratory; use name=... for a new study"
-        )
-    trained = [(trial, trial.training.steps) for trial in trials if trial.training is not None]
-    if any(planned.get(key_of(trial).cell, steps) != steps for trial, steps in trained):
-        lines.append(
-            f"the design in {folder.root} has other training.steps; findings that rest on these are "
-            "exploratory; use name=... for a new study"
-        )
-    return lines
+        has.append(_seeds(design.seeds))
+        rests.append(_seeds(new))
+    trained = [(trial, key_of(trial), trial.training.steps) for trial in trials if trial.training is not None]
+    known = {key for own in designed([design], []).values() for key in own}
+    called = names(trial.prior for trial, _, _ in trained if trial.prior is not None)
+    others = [trial.prior for trial, key, _ in trained if trial.prior is not None and key.prior not in known]
+    if others:
+        priors = dict.fromkeys(called[prior.canonical()] for prior in others)
+        has.append("other priors")
+        rests.append(f"the {by_number(len(priors), 'prior', 'priors')} {', '.join(priors)}")
+    if any(planned.get(key.cell, steps) != steps for _, key, steps in trained):
+        has.append("other training.steps")
+        rests.append("the new steps")
+    if not has:
+        return []
+    return [
+        f"the design in {folder.root} has {' and '.join(has)}, and results of it have been seen; findings "
+        f"that rest on {' or '.join(rests)} are exploratory; {how_to_begin_anew(folder.root)}"
+    ]
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -17,14 +18,15 @@ def printable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def screen(width: int) -> Console:
-    """The console of a command.
+ENDLESS = 10_000
+"""Characters on a line of a file or a pipe, where tables are as wide as they need."""
 
-    Args:
-        width: characters on a line of a file, where there is no window to fit in.
-    """
+
+def screen() -> Console:
+    """A console as wide as the window or as COLUMNS says, and without end if nothing says so."""
     printable()
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else width)
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(highlight=False, markup=False, width=None if known else ENDLESS)
 
 
 def tell(console: Console, lines: Iterable[str]) -> None:

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from types import FrameType
 
 from softprior.errors import hidden
-from softprior.results.storage import JOB
+from softprior.results.storage import JOB, Location
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,6 +49,20 @@ def how_to_go_on() -> str:
     if JOB in os.environ or SUBMITTED in os.environ:
         return "submit the same job again to continue"
     return f"continue with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
+
+
+def how_to_begin_anew(folder: Location) -> str:
+    """What to do for a study with a plan of its own: the same command under a name that is free.
+
+    Args:
+        folder: of the study.
+    """
+    names = (f"{folder.name}-{number}" for number in count(2))
+    name = next(name for name in names if not (folder.parent / name).exists())
+    if JOB in os.environ or SUBMITTED in os.environ:
+        return f"submit it with name={name} to plan all of it"
+    own = [text for text in sys.argv[1:] if not text.startswith(("name=", "--dry-run", "--all"))]
+    return f"to plan all of it, run: python -m jobs.study {hidden(shlex.join(own))} name={name}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jaxtyping import Float
+from rich.console import Console
 
 from analysis.figures.losses import losses_of
 from analysis.findings.judging import judge
@@ -33,7 +34,6 @@ from analysis.spread import (
     spreads,
 )
 from jobs.support.outcomes import print_comparisons, print_results
-from jobs.support.screen import screen
 from softprior.inputs.entries import Entry
 from softprior.library.results import Results
 from softprior.seeding import numpy_generator
@@ -337,12 +337,12 @@ def test_the_end_of_a_study_says_how_far_orders_lead_apart(
 ) -> None:
     folder = with_seeds(repeated_study, tmp_path, 4)
     results = Results(folder.root)
-    print_results(screen(200), results)
+    print_results(Console(width=200, markup=False), results)
     said = capsys.readouterr().out
     apart = results.reordered_pairs.apart
     most = f"at most {apart.max():.2g} nats (median {apart.median():.2g})"
     assert f"reordered: 2 pairs, test losses apart by {most}" in said
     assert len(re.findall(r" reordered ", said)) == 2, "two cells in the column `repeat`"
-    print_comparisons(screen(200), results.ended.values(), folder.root)
+    print_comparisons(Console(width=200, markup=False), results.ended.values(), folder.root)
     for line in in_words(spreads(read(folder.root).study)):
         assert line in (said := said + capsys.readouterr().out)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from analysis.comparisons import compare
 from analysis.figures.losses import losses_of
@@ -31,7 +32,6 @@ from analysis.report.trials import listed
 from analysis.report.values import Items, Table, Words
 from jobs.support.endings import _study
 from jobs.support.outcomes import print_comparisons, print_results
-from jobs.support.screen import screen
 from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
@@ -454,7 +454,7 @@ def test_the_end_of_a_study_shows_twins_as_such_and_one_line(
     twinned_study: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = Results(twinned_study.folder.root)
-    print_results(screen(200), results)
+    print_results(Console(width=200, markup=False), results)
     said = capsys.readouterr().out
     assert len(re.findall(r" twin ", said)) == 2, "two cells in the column `repeat`"
     apart = results.pairs.apart
@@ -467,7 +467,7 @@ def test_the_end_of_a_study_shows_twins_as_such_and_one_line(
 def test_the_end_of_a_study_hands_twins_to_its_comparisons(
     folder: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _study(screen(80), Results(folder.root))
+    _study(Console(width=80, markup=False), Results(folder.root))
     said = capsys.readouterr().out
     compared = said[said.index("twins: 2 pairs") : said.index("results  ")].partition("\n")[2]
     assert "twins" in compared
@@ -482,7 +482,7 @@ def test_comparisons_at_the_end_have_the_noise_of_twins(
         records = [
             Record.model_validate_json(path.read_text()) for path in sorted(one.records.glob("*.json"))
         ]
-        print_comparisons(screen(80), records, one.root)
+        print_comparisons(Console(width=80, markup=False), records, one.root)
         said.append(capsys.readouterr().out)
     assert "twins" in said[0]
     assert "twins" not in said[1]

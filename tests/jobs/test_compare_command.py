@@ -21,19 +21,27 @@ from analysis.inference.values import Interval
 from jobs import compare as command
 from jobs import report
 from jobs.support.outcomes import print_comparisons
-from jobs.support.screen import screen
 from softprior.inputs.entries import Entry, Shown
 from softprior.results.records import Record
 from tests.builders import Finished, with_seeds
 
 
-def test_a_study_of_nine_seeds_is_compared_within_80_columns(
-    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_study_of_nine_seeds_is_compared_within_the_window(
+    finished_study: Finished,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """COLUMNS says how wide it is; a file or a pipe has lines as long as they need to be."""
     folder = with_seeds(finished_study, tmp_path, 9)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert command.main([str(folder.root), "prior"]) == 0
+    whole = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "80")
     assert command.main([str(folder.root), "prior"]) == 0
     text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= 80 < max(map(len, whole.splitlines()))
+    assert text.split() == whole.split()
     (line,) = [line for line in text.splitlines() if line.startswith("fitted")]
     found = [Record.model_validate_json(path.read_text()) for path in folder.records.glob("*.json")]
     by_prior = {
@@ -64,7 +72,7 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
             shown = prior.shown_as(Shown("like the vocabulary", {}))
             record = record.model_copy(update={"spec": record.spec.model_copy(update={"prior": shown})})
         labelled.append(record)
-    print_comparisons(screen(80), labelled, folder.root)
+    print_comparisons(Console(width=80, markup=False), labelled, folder.root)
     text = capsys.readouterr().out
     assert "prior against" in text
     assert "like the vocabulary" in " ".join(text.split())
@@ -73,18 +81,19 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
         "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: at least 6 seeds are needed for 0.05"
     )
     assert best in " ".join(text.split())
-    print_comparisons(screen(80), [r for r in labelled if r.spec.seed != 2], Path("my results"))
+    two = [record for record in labelled if record.spec.seed != 2]
+    print_comparisons(Console(width=80, markup=False), two, Path("my results"))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("two seeds have no intervals, so nothing is compared along prior; add seeds")
     assert "(python -m jobs.compare 'my results' prior prints" in line
-    print_comparisons(screen(80), finished_study.records.values(), folder.root)
+    print_comparisons(Console(width=80, markup=False), finished_study.records.values(), folder.root)
     assert capsys.readouterr().out == "", "one seed has nothing to compare"
 
 
 def test_a_table_without_intervals_promises_none(capsys: pytest.CaptureFixture[str]) -> None:
     for seeds, promised in ((2, False), (3, True)):
         rows = compare(simulated(Truth(rates=(0.01,), seeds=seeds)), "prior")
-        screen(80).print(comparison_table(rows, "prior", 80))
+        Console(width=80, markup=False).print(comparison_table(rows, "prior", 80))
         text = " ".join(capsys.readouterr().out.split())
         assert ("95%" in text) is promised
         assert ("two seeds have no interval; add seeds" in text) is not promised
@@ -132,7 +141,7 @@ def test_tasks_are_not_compared_at_the_end_of_a_study(capsys: pytest.CaptureFixt
         for record in records
         for spec in [record.spec.model_copy(update={"task": other})]
     ]
-    print_comparisons(screen(80), records, Path("results"))
+    print_comparisons(Console(width=80, markup=False), records, Path("results"))
     text = capsys.readouterr().out
     assert "prior against" in text
     assert "task against" not in text

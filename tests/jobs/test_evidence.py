@@ -373,22 +373,31 @@ def test_a_study_with_more_steps_says_that_no_checkpoint_was_kept(
         assert console.export_text().count(said or "no checkpoint") == (said is not None)
 
 
-def test_seeds_that_are_added_to_earlier_results_are_told(finished_study: Finished, tmp_path: Path) -> None:
+def test_seeds_that_are_added_to_earlier_results_are_told(
+    finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that begins anew takes the next name whose folder is free."""
+    monkeypatch.setattr("sys.argv", ["jobs.study", "my.yaml", "name=small", "--dry-run"])
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=[0, 1, 2, 5])
+    (folder.root.parent / "small-2").mkdir()
     design = design_of(finished_study.plan.trials).model_dump(mode="json")
     header = json.loads(folder.study.read_text(encoding="utf-8"))
     for seeds, has, new in (([0], "seed 0", "seeds 1, 2, 5"), ([0, 1, 2], "seeds 0 to 2", "seed 5")):
         folder.study.write_text(json.dumps(header | {"design": design | {"seeds": seeds}}))
         assert said(plan, folder)[0] == (
-            f"the design in {folder.root} has {has}; findings that rest on {new} are exploratory; use "
-            "name=... for a new study"
+            f"the design in {folder.root} has {has}, and results of it have been seen; findings that rest on "
+            f"{new} are exploratory; to plan all of it, run: python -m jobs.study my.yaml name=small-3"
         )
     folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0, 1, 2, 5]}}))
     assert said(plan, folder)[0].startswith("4 seeds: ")
     longer = planned(tmp_path, seeds=[0, 1, 2, 5], training={"steps": 50, "batch": 8})
-    assert said(longer, folder)[0].startswith(
-        f"the design in {folder.root} has other training.steps; findings"
-    )
+    assert said(longer, folder)[0].startswith(f"the design in {folder.root} has other training.steps, and")
+    folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0]}}))
+    assert "has seed 0 and other training.steps, and" in said(longer, folder)[0]
+    assert "findings that rest on seeds 1, 2, 5 or the new steps are exploratory" in said(longer, folder)[0]
+    others = planned(tmp_path, priors=["isotropic", "fitted", "vocabulary", "xavier"])
+    assert "has other priors, and results of it have been seen" in said(others, folder)[0]
+    assert "findings that rest on the priors vocabulary, xavier are exploratory" in said(others, folder)[0]
 
 
 def test_claims_that_few_seeds_leave_undecided_are_named(tmp_path: Path) -> None:

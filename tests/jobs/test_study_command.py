@@ -19,6 +19,7 @@ from rich.console import Console
 
 from jobs import activations
 from jobs import study as command
+from jobs.support.options import study_path
 from softprior.activations.spec import ActivationsSpec
 from softprior.assets.models import known_model
 from softprior.errors import UserError
@@ -36,7 +37,7 @@ from softprior.studies.runner import run_trials
 from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
 from softprior.training.events import Phase
-from tests.builders import Finished, study_file
+from tests.builders import Finished, study_file, with_seeds
 from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +94,30 @@ def test_a_file_where_results_should_go_is_refused_by_a_run_and_by_a_plan(tmp_pa
         pytest.fail("a file is no folder")
 
 
+def test_a_study_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come with softprior from anywhere, others as paths; a folder is not taken for a file."""
+    along = ROOT / "jobs" / "studies"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    own = study_file(tmp_path / "small.yaml")
+    for name, found in (
+        ("demo", along / "demo.yaml"),
+        ("demo.yaml", along / "demo.yaml"),
+        ("small", Path("small.yaml")),
+        (str(tmp_path / "small"), own),
+    ):
+        assert study_path(Path(name)) == found
+    own.rename(tmp_path / "demo.yaml")
+    assert study_path(Path("demo")) == Path("demo.yaml"), "one's own comes first"
+    monkeypatch.chdir(ROOT)
+    assert study_path(Path("demo")) == Path("jobs/studies/demo.yaml")
+    for name, close in (("dmo", "did you mean 'demo'? "), ("other/x", ""), ("x" * 253, "")):
+        with pytest.raises(
+            UserError, match=rf"no study file {name}; {re.escape(close)}.* activations, demo, "
+        ):
+            study_path(Path(name))
+
+
 def test_a_file_of_another_command_names_it(tmp_path: Path, capsys) -> None:
     found = ROOT / "jobs" / "studies" / "activations.yaml"
     assert command.main([str(found), "--dry-run"]) == 2
@@ -147,17 +172,23 @@ def test_a_terminal_without_the_characters_gets_others(
         assert f"soft {dot} " in said(encoding, "--dry-run")
 
 
-def test_a_whole_study_ends_with_the_address_that_compares_its_trials_and_runs_none(
+@pytest.mark.filterwarnings("ignore:the figures radii, prior-samples are left out")
+def test_a_whole_study_ends_with_its_address_its_report_and_its_claims_and_runs_nothing(
     finished_study: Finished, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(Cluster, "start", lambda _: pytest.fail("nothing is to be run"))
-    results = finished_study.copy(tmp_path).root.parent
+    folder = with_seeds(finished_study, tmp_path, 2).root
+    results = folder.parent
     empty_database(results)
-    assert command.main([str(finished_study.file), "--again", "--results", str(results)]) == 0
+    again = [str(finished_study.file), "seeds=[0,1]", "--again", "--results", str(results)]
+    assert command.main(again) == 0
     said = capsys.readouterr().out
-    assert "3 of 3 trials are finished already" in said
+    assert "5 of 5 trials are finished already" in said
     assert "other code" not in said
-    assert said.splitlines()[-1] == f"report   {results / 'small' / 'report.html'}"
+    assert said.splitlines()[-2:] == [
+        f"report   {folder / 'report.html'}",
+        f"claims   1 undecided; python -m jobs.compare {folder} prior --findings",
+    ]
     assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
     assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said
 
@@ -326,7 +357,7 @@ def test_start_up_is_never_silent_until_the_first_event(
         note("event")
         raise UserError("that is enough")
 
-    monkeypatch.setattr(command, "screen", lambda _: window)
+    monkeypatch.setattr(command, "screen", lambda: window)
     monkeypatch.setattr(Cluster, "start", lambda _: None)
     monkeypatch.setattr(grid, "run_trials", run_trials)
     monkeypatch.setattr(Grid, "look", looked)

@@ -26,7 +26,7 @@ from softprior.priors.domain import SAMPLE
 from softprior.prompt import Place, Shape
 from softprior.results.records import load_records
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.describe import SAME_START, at_hand, closing_notes, data_notes, describe, listed
+from softprior.studies.describe import at_hand, closing_notes, data_notes, describe, listed
 from softprior.studies.estimate import total_cost, trials_at_once
 from softprior.studies.fits import Fits, fits
 from softprior.studies.plan import Plan, plan_study
@@ -178,7 +178,7 @@ def test_the_memory_of_the_largest_step_is_said(plan, monkeypatch):
     task = {"squad": {"context_tokens": 64}}
     both = {"tasks": [task], "training": {"steps": 2, "batch": 16}}
     assert line(plan(**both), "memory").startswith("memory of each trial: about 3 MB of weights and ")
-    beside = "; Python and its libraries take about 0.6 GB beside"
+    beside = "; Python and its libraries take about 0.6 GB besides"
     assert line(plan(**both), "memory").endswith(f" for a step of 16 rows of up to 64 tokens{beside}")
     # Two of 16 rows and a prompt each fit 2,200 positions, and one replica serves more.
     shared = {"placement": {"hosts": "shared", "tokens": 2200}, "seeds": [0, 1, 2]}
@@ -342,7 +342,16 @@ def test_a_dry_run_of_many_trials_is_a_summary_unless_all_are_asked_for(plan) ->
 
 def test_seeds_of_copied_vectors_differ_in_the_order_alone(plan):
     whole = plan(seeds=[0, 1])
-    for params, told in (({"file": "a"}, True), ({"file": "a", "spread": 0.1}, False)):
-        copied = Entry(name="posterior", params=params)
-        trials = tuple(t if t.prior is None else t.model_copy(update={"prior": copied}) for t in whole.trials)
-        assert (f"  {SAME_START}" in describe(whole._replace(trials=trials), whole.trials)) is told
+    copy = {"posterior": {"file": "a"}}
+    for name, params, told in (
+        ("posterior", {"file": "a"}, "trials of `posterior` start from the same vectors for all seeds"),
+        ("posterior", {"file": "a", "spread": 0.1}, None),
+        ("by_place", {"default": copy, "blocks": {"0": copy}}, "trials of `by_place` start from the same"),
+        ("by_place", {"default": copy, "values": "fitted"}, "what `by_place` takes from `posterior` is"),
+        ("mixture", {"priors": [copy, "fitted"]}, "what `mixture` takes from `posterior` is the same for"),
+    ):
+        prior = PRIORS.entry(PRIORS.component(Entry(name=name, params=params)))
+        trials = tuple(t if t.prior is None else t.model_copy(update={"prior": prior}) for t in whole.trials)
+        said = [line for line in describe(whole._replace(trials=trials), whole.trials) if "the same" in line]
+        assert len(said) == (told is not None)
+        assert all(line.startswith(f"  {told}") for line in said)

@@ -49,6 +49,16 @@ def test_what_begins_right_after_a_line_is_said_although_nothing_follows(tmp_pat
     assert "test loss" in last
 
 
+def test_a_long_start_of_ray_is_said_where_no_bar_shows_it() -> None:
+    for quiet, terminal, said in ((1e-3, False, 1), (600, False, 0), (1e-3, True, 0)):
+        console = Console(file=io.StringIO(), width=1000, force_terminal=terminal)
+        with watching(console, [trial()], quiet) as watch:
+            time.sleep(2e-3)
+            for name in ("loading the model", "training"):
+                watch.progress(trial(), [Phase(0, name)])
+        assert console.file.getvalue().count("Ray started after 0 s\n") == said
+
+
 def test_a_new_phase_is_passed_on_at_once_and_the_rest_once_a_second() -> None:
     sent: list[list[Event]] = []
     reporter = Reporter(lambda message: sent.append(message[EVENTS]))

@@ -81,7 +81,7 @@ class ModelSpec(Spec):
         kernels: on GPUs, `auto` uses attention without padded rows and fused norms if device and dtype allow
             them, `padded` uses neither, and `compiled` also fuses MLPs and norms with torch.compile. Results
             are equal up to rounding; not part of a trial's identity. On CPUs, `padded` takes more memory.
-        frozen_cache: keeps what the blocks below a prompt's first one make of each text; `true`, or limits;
+        frozen_cache: keeps what the blocks below a prompt's first one compute; `true`, or limits;
             null computes it in every pass. Results are equal up to rounding; not part of a trial's identity.
     """
 
@@ -123,11 +123,11 @@ class TrainingSpec(Spec):
         clip: largest L2 norm of the whole gradient, after normalisation; null switches clipping off.
         weight_decay: of AdamW, decoupled from the gradient; 0 by default, because decay is a hidden prior
             centred on zero.
-        snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
+        snapshots: posteriors are kept at about this many log-spaced steps, besides the first and the last.
         curve: validation loss is measured this many times, evenly spaced (the end included).
         checkpoint: number of steps between two resumable checkpoints.
         keep_checkpoint: keep the last one of a finished trial, from which the same trial with more steps goes
-            on. Like `checkpoint` no part of a trial's identity.
+            on. Like `checkpoint`, not part of a trial's identity.
         by_task: steps and batch of single tasks, by task name; the others keep those above.
         betas: decay rates of AdamW's two running means.
         epsilon: what AdamW adds to the denominator.
@@ -192,11 +192,11 @@ class EvaluationSpec(Spec):
     Attributes:
         examples: examples for loss and teacher-forced accuracy.
         generate: examples answered by greedy generation; 0 switches generation off.
-        batch: most examples of one forward pass.
+        batch: largest number of examples in one forward pass.
         context_shuffle: also measure the loss with contexts swapped between examples.
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.
-        probes: measures of a trial's final prompt beside its losses. Not part of its identity either.
+        probes: measures of a trial's final prompt besides its losses. Not part of its identity either.
         twin: also train the first seed of each setting a second time, from a start moved by rounding's size.
             It is a trial of its own, in whose spec this is false.
         reordered: also train this many first seeds of each setting a second time, from the same start on data
@@ -233,9 +233,9 @@ class ResourcesSpec(Spec):
     Attributes:
         cpus: CPUs, and so torch threads, of one trial.
         gpus: GPUs of one trial; a fraction lets trials share one.
-        concurrent: most trials at a time; null leaves it to the resources.
+        concurrent: largest number of trials at a time; null leaves it to the resources.
         patience: minutes without a sign of life after which a trial is taken to hang: its process is ended,
-            and started again twice at most. Null sets no limit.
+            and started again at most twice. Null sets no limit.
     """
 
     cpus: Annotated[int, Field(ge=1)] = 2
@@ -255,7 +255,7 @@ class PlacementSpec(Spec):
         gpus: GPUs of one replica; a fraction lets replicas share one.
         ranks: processes that hold one replica's weights between them (DeepSpeed ZeRO-3), for models too large
             for one GPU; 1 holds them whole. They share the replica's CPUs and GPUs.
-        tokens: most positions of one pass, prompts included; null for no limit.
+        tokens: largest number of positions in one pass, prompts included; null for no limit.
     """
 
     hosts: Literal["local", "shared"] = "local"
@@ -325,7 +325,7 @@ class CommonSpec(Spec):
 
     Attributes:
         name: of the study and of its folder of results.
-        description: a text of your own, shown in MLflow.
+        description: a text of your own, shown in MLflow and as the report's question.
     """
 
     name: Name

@@ -250,7 +250,7 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
 
 def _others(folder: Path, name: str) -> str:
     """The study files that there are instead of the one of this name."""
-    found = sorted(p.name for p in folder.glob("*.yaml")) if folder.is_dir() else []
+    found = sorted(p.name for p in folder.glob("[!.]*.yaml")) if folder.is_dir() else []
     return suggestion(name, found, files=True) if found else "there are no study files in that folder"
 
 

@@ -96,12 +96,12 @@ def plan(study: StudySpec | SearchStudy, where: str | None = None) -> Runnable:
     """The trials of a study, checked as far as they can be before anything runs.
 
     Args:
-        where: what error messages call the study, such as its file; by default "study" and its name.
+        where: what error messages call the study, such as its file; by default its name.
 
     Raises:
         UserError: the study cannot run.
     """
-    where = f"study {study.name}" if where is None else where
+    where = f"the study '{study.name}'" if where is None else where
     if isinstance(study, SearchStudy):
         from softprior.studies.search.run import Searching
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 from softprior.assets.architecture import require_family
 from softprior.errors import UserError
 from softprior.liveness import alive
-from softprior.models.hooks import Shown, showing
+from softprior.models.hooks import at_sites, showing
 from softprior.models.identity import computing
 from softprior.models.protocol import (
     Attention,
@@ -331,10 +330,7 @@ class EncoderDecoderLM:
             if len(where[stack].tokens):
                 statistic.update(site, text[real[stack]].float(), where[stack])
 
-        def shown(modules: dict[str, nn.Module]) -> list[Shown]:
-            return [(module, partial(give, site)) for site, module in modules.items() if site in sites]
-
-        return showing(shown(inputs), shown(outputs))
+        return showing(at_sites(inputs, sites, give), at_sites(outputs, sites, give))
 
 
 @dataclass

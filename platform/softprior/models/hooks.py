@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,6 +49,13 @@ def turning(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def at_sites(
+    modules: Mapping[str, nn.Module], sites: Sequence[str], give: Callable[[str, Tensor], None]
+) -> list[Shown]:
+    """The modules of those sites that are asked for, each with what hands its states and its name over."""
+    return [(module, partial(give, site)) for site, module in modules.items() if site in sites]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks
-from softprior.models.hooks import Shown, showing
+from softprior.models.hooks import Shown, at_sites, showing
 from softprior.models.keys import KeyGeometry
 from softprior.models.protocol import SiteStatistic, Where
 
@@ -73,7 +73,7 @@ class Sites:
 
         inputs: list[Shown] = [(layer, partial(enter, block)) for block, layer in enumerate(self._layers)]
         ends = {f"resid.{blocks}": self._layers[-1], "final": self._final}
-        outputs: list[Shown] = [(end, partial(give, site)) for site, end in ends.items() if site in sites]
+        outputs = at_sites(ends, sites, give)
         if "resid.0" in sites:
             # Not what enters block 0: some families multiply that, or have added positions to it.
             outputs.append((self._embedding, lambda states: give("resid.0", states.flatten(0, -2)[None])))
@@ -106,7 +106,4 @@ class Sites:
         inputs = {f"resid.{block}": layer for block, layer in enumerate(self._layers)}
         outputs = {f"resid.{blocks}": self._layers[-1], "final": self._final}
 
-        def shown(modules: dict[str, nn.Module]) -> list[Shown]:
-            return [(module, partial(keep, site)) for site, module in modules.items() if site in sites]
-
-        return showing(shown(inputs), shown(outputs))
+        return showing(at_sites(inputs, sites, keep), at_sites(outputs, sites, keep))

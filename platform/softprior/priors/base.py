@@ -206,6 +206,10 @@ class Prior(Spec, ABC):
         """Whether the density is finite and differentiable everywhere, to pull a prompt from anywhere."""
         return False
 
+    def fixed(self) -> bool:
+        """Whether there is nothing to draw, so that all seeds start from the same vectors."""
+        return False
+
     def contents(self) -> tuple[str, ...]:
         """Fingerprints of what decides its draws besides parameters, model and seed: the files it reads.
 

@@ -70,5 +70,8 @@ class ByPlace(Prior):
     def smooth(self) -> bool:
         return all(prior.smooth() for prior in self.assignment().priors)
 
+    def fixed(self) -> bool:
+        return all(prior.fixed() for prior in self.assignment().priors)
+
     def corrections(self, density: bool) -> tuple[str, ...]:
         return self.assignment().corrections(density)

@@ -23,6 +23,9 @@ class Instruction(Prior):
 
     text: Text
 
+    def fixed(self) -> bool:
+        return True
+
     def fit(self, source: PriorSource) -> Distribution:
         vectors = source.text(self.text)
         if len(vectors) == 0:

@@ -66,6 +66,9 @@ class PosteriorPrior(Prior):
     def smooth(self) -> bool:
         return self.spread > 0
 
+    def fixed(self) -> bool:
+        return self.spread == 0
+
     def fit(self, source: PriorSource) -> Distribution:
         path = self._chosen(source)
         posterior = load_posterior(path)

@@ -21,6 +21,9 @@ class Zeros(Prior):
     def kinds(self) -> frozenset[Kind]:
         return frozenset({"key", "value"})
 
+    def fixed(self) -> bool:
+        return True
+
     def limits(self) -> str:
         return "no gradient comes through the norms of a vector of zeros in the residual stream"
 

@@ -327,7 +327,10 @@ def stored(folder: Path) -> dict[str, list[str]]:
         UserError: there is no store.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no statistics store {folder}; it is a folder of TASK/SITE.safetensors")
+        raise UserError(
+            f"there is no statistics store {folder}; it is a folder of TASK/SITE.safetensors, made by python "
+            "-m jobs.activations"
+        )
     tasks = sorted(path for path in folder.iterdir() if path.is_dir())
     return {task.name: sorted((p.stem for p in task.glob("*.safetensors")), key=site_order) for task in tasks}
 

@@ -22,6 +22,8 @@ from softprior.inputs.labels import (
     labels,
 )
 from softprior.inputs.specs import Pairing, PlacementSpec, ResourcesSpec, TrialSpec
+from softprior.priors import PRIORS, Prior, assignment
+from softprior.priors.mixture import Mixture
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
@@ -41,7 +43,6 @@ from softprior.studies.placement import (
     concurrent,
     has_shared_hosts,
     machine_cpus,
-    placed_model,
     room,
     trial_threads,
 )
@@ -58,11 +59,6 @@ DRAWS: dict[Pairing, str] = {
     "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",
     "none": "pairing: none: the draws of two priors are independent, even for one seed",
 }
-
-SAME_START = (
-    "trials of `posterior` start from the same vectors for all seeds, so that their seeds differ in the "
-    "data's order alone"
-)
 
 
 def describe(
@@ -85,8 +81,7 @@ def describe(
         lines += [f"  {line}" for line in listed(trials, plan.components, most, begun)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
-    placed = placed_model(study.model, resources, placement)
-    memory = memory_lines(model, placed, resources, placement, trials, plan.components)
+    memory = memory_lines(study, model, trials, plan.components)
     lines += [f"  {line}" for line in (*sizes(model), *memory)]
     lines.append(f"  {work_in_words(cost, trials, plan.components)}")
     lines += [f"  {line}; only the steps after it are counted" for line in going_on(trials, begun)]
@@ -95,15 +90,36 @@ def describe(
     lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
     if len({trial.prior.canonical() for trial in plan.trials if trial.prior is not None}) > 1:
         lines.append(f"  {DRAWS[study.pairing]}")
-    copies = [trial for trial in plan.trials if trial.prior is not None and _is_copy(trial.prior)]
-    if len({trial.seed for trial in copies}) > 1:
-        lines.append(f"  {SAME_START}")
-    return lines
+    return [*lines, *(f"  {line}" for line in _same_starts(plan.trials))]
 
 
-def _is_copy(prior: Entry) -> bool:
-    """Whether it starts from an earlier trial's vectors without noise."""
-    return prior.name == "posterior" and not prior.params.get("spread")
+def _same_starts(trials: Sequence[TrialSpec]) -> list[str]:
+    """Which priors, or components of priors, start all seeds from the same vectors."""
+    if len({trial.seed for trial in trials if trial.seed is not None}) < 2:
+        return []
+    entries = {trial.prior.canonical(): trial.prior for trial in trials if trial.prior is not None}
+    whole, lines = [], []
+    for prior in map(PRIORS.component, entries.values()):
+        name = f"`{PRIORS.name(prior)}`"
+        fixed = dict.fromkeys(f"`{PRIORS.name(part)}`" for part in _components(prior) if part.fixed())
+        if prior.fixed():
+            whole.append(name)
+        elif fixed:
+            lines.append(f"what {name} takes from {' and '.join(fixed)} is the same for all seeds")
+    if whole:
+        of = " and ".join(dict.fromkeys(whole))
+        networks = any(trial.method.params.get("reparameterisation") for trial in trials)
+        what = "the data's order and the weights of networks" if networks else "the data's order alone"
+        lines.append(
+            f"trials of {of} start from the same vectors for all seeds, so that their seeds differ in {what}"
+        )
+    return list(dict.fromkeys(lines))
+
+
+def _components(prior: Prior) -> list[Prior]:
+    """The priors that a prior is made of, at all places."""
+    at_places = assignment(prior).priors
+    return [part for own in at_places for part in (own.priors if isinstance(own, Mixture) else (own,))]
 
 
 def sizes(model: KnownModel) -> list[str]:

@@ -10,11 +10,11 @@ import torch
 
 from softprior.assets.models import KnownModel
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, TrialSpec
+from softprior.inputs.specs import CommonSpec, ModelSpec, PlacementSpec, TrialSpec
 from softprior.models.memory import BYTES, Form, Rows, Sizes, step_memory
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
-from softprior.studies.placement import concurrent, has_shared_hosts
+from softprior.studies.placement import concurrent, has_shared_hosts, placed_model
 from softprior.tasks import Task
 from softprior.tasks.prepare import prepared_here
 
@@ -40,12 +40,7 @@ class Need(NamedTuple):
 
 
 def memory_lines(
-    known: KnownModel,
-    model: ModelSpec,
-    resources: ResourcesSpec,
-    placement: PlacementSpec,
-    trials: Sequence[TrialSpec],
-    of: Components,
+    study: CommonSpec, known: KnownModel, trials: Sequence[TrialSpec], of: Components
 ) -> list[str]:
     """A line about the memory of weights and the largest step, and one if the GPU here has less.
 
@@ -53,20 +48,19 @@ def memory_lines(
 
     Args:
         known: what is known of the model's sizes.
-        model: on the device of the process that holds it, see `placed_model`.
     """
-    need = _needed(known, model, resources, placement, trials, of)
+    need = _needed(study, known, trials, of)
     if need is None:
         return []
-    rows, shared = need.rows, has_shared_hosts(placement)
+    rows, shared = need.rows, has_shared_hosts(study.placement)
     each = f"{counted(rows.number, 'row')} of up to {counted(rows.longest, 'token')}"
     if rows.prompts > 1:
         each += f" of {counted(rows.prompts, 'trial')}"
     whose = "each copy of the model" if shared else "each trial"
     about = f"about {_size(need.weights)} of weights and {_size(need.step)} for a step of {each}"
-    line = f"memory of {whose}: {about}; Python and its libraries take about {_size(PYTHON)} beside"
-    gpus = placement.gpus if shared else resources.gpus
-    room = _gpu_here(gpus) if gpus and model.device != "cpu" else None
+    line = f"memory of {whose}: {about}; Python and its libraries take about {_size(PYTHON)} besides"
+    gpus = study.placement.gpus if shared else study.resources.gpus
+    room = _gpu_here(gpus) if gpus and _placed(study).device != "cpu" else None
     if room is None or need.weights + need.step <= room:
         return [line]
     return [
@@ -76,15 +70,14 @@ def memory_lines(
     ]
 
 
-def _needed(
-    known: KnownModel,
-    model: ModelSpec,
-    resources: ResourcesSpec,
-    placement: PlacementSpec,
-    trials: Sequence[TrialSpec],
-    of: Components,
-) -> Need | None:
+def _placed(study: CommonSpec) -> ModelSpec:
+    """The model on the device of the process that holds it."""
+    return placed_model(study.model, study.resources, study.placement)
+
+
+def _needed(study: CommonSpec, known: KnownModel, trials: Sequence[TrialSpec], of: Components) -> Need | None:
     """The memory of the largest step; None where it is not counted, or nothing is trained."""
+    model, placement = _placed(study), study.placement
     sizes, form = _sizes(known), _form(model, placement)
     if sizes is None or form is None or known.parameters is None:
         return None
@@ -99,7 +92,7 @@ def _needed(
         assert trial.training is not None
         rows = largest_rows(of.task(trial), known.fingerprint, trial.training.batch)
         if has_shared_hosts(placement):
-            most = concurrent(resources, placement) or 1
+            most = concurrent(study.resources, placement) or 1
             rows = _shared(rows, method.count(), min(most, len(trials)), placement)
         step = step_memory(sizes, method.places(sizes.blocks), method.count(), rows, form).peak
         heap = HEAP if model.device == "cpu" else 1

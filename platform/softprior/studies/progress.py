@@ -62,6 +62,7 @@ class Watch(Observer):
         )
         # Its processes need seconds, and no trial tells anything before they are there.
         waiting = "starting Ray" if done < self._total else ""
+        self._waiting_since = time.monotonic() if waiting else None
         self._study = self._bars.add_task("study", total=self._total, completed=done, note=waiting)
 
         if self._live:
@@ -84,6 +85,7 @@ class Watch(Observer):
 
     def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
         self._bars.update(self._study, note="")
+        self._started()
         for event in events:
             match event:
                 case Notice(again=True):
@@ -115,6 +117,13 @@ class Watch(Observer):
         task = self._tasks.pop(record.id, None)
         if task is not None:
             self._bars.remove_task(task)
+
+    def _started(self) -> None:
+        """Says how long Ray took if it took long; on a terminal the bar has shown the seconds."""
+        since, self._waiting_since = self._waiting_since, None
+        if since is not None and not self._live and time.monotonic() - since >= self._quiet:
+            with self._lock:
+                self._console.print(f"         Ray started after {time.monotonic() - since:.0f} s")
 
     def _warn(self, trial: TrialSpec, sentence: str) -> None:
         """Prints a warning about a prior once: records have the numbers of other places and trials."""

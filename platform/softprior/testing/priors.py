@@ -135,22 +135,19 @@ def check_samples(prior: Prior, source: TableSource) -> None:
     assert torch.equal(source.vocabulary(), table)
 
 
-def check_seeds(prior: Prior, source: TableSource, random: bool = True) -> None:
-    """The generator's seed alone decides a sample.
-
-    Args:
-        random: False for a prior with nothing to draw, which gives the same under every seed.
-    """
+def check_seeds(prior: Prior, source: TableSource) -> None:
+    """The generator's seed alone decides a sample; a prior with nothing to draw always gives the same."""
     one, again = prior.fit(source), prior.fit(source)
     draws = [one.sample(torch_generator(seed, "prior"), source.tokens) for seed in range(5)]
     for seed, draw in enumerate(draws):
         assert torch.equal(again.sample(torch_generator(seed, "prior"), source.tokens), draw)
     for a in range(5):
         for b in range(a):
-            assert torch.equal(draws[a], draws[b]) is not random
+            same = torch.equal(draws[a], draws[b])
+            assert same is prior.fixed(), f"fixed() is {prior.fixed()}, but two seeds say {same}"
     generator = torch_generator(0, "prior")
     one.sample(generator, source.tokens)
-    assert torch.equal(one.sample(generator, source.tokens), draws[0]) is not random
+    assert torch.equal(one.sample(generator, source.tokens), draws[0]) is prior.fixed()
 
 
 def check_global_state(prior: Prior, source: TableSource) -> None:
@@ -286,6 +283,7 @@ def check_draws(prior: Prior, source: TableSource, support: Float[Tensor, "N H"]
 
 CHECKS: tuple[Callable[[Prior, TableSource], None], ...] = (
     check_samples,
+    check_seeds,
     check_global_state,
     check_serialisation,
     check_record,
@@ -299,7 +297,6 @@ def check_prior(
     prior: Prior,
     source: TableSource | None = None,
     *,
-    random: bool = True,
     widths: Sequence[int] = tuple(GRID),
     vectors: Float[Tensor, "N H"] | None = None,
 ) -> None:
@@ -309,7 +306,6 @@ def check_prior(
 
     Args:
         source: what it is fitted on; the table of `source_of` by default.
-        random: False for a prior with nothing to draw.
         widths: of the vectors for which a density is integrated; empty for a prior that fits one width alone.
         vectors: the finite set that a prior without a density draws from, each as often as any other.
 
@@ -319,7 +315,6 @@ def check_prior(
     source = source or source_of(prior)
     for check in CHECKS:
         check(prior, source)
-    check_seeds(prior, source, random)
     if prior.fit(source).has_density:
         for hidden in widths:
             # A prompt of one vector, since each may have a density of its own.

@@ -11,7 +11,7 @@ from softprior.studies.describe import fitting, going_on, running, sizes
 from softprior.studies.estimate import NOTHING, total_cost, work_in_words
 from softprior.studies.fits import fits
 from softprior.studies.memory import memory_lines
-from softprior.studies.placement import placed_model, trial_threads
+from softprior.studies.placement import trial_threads
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.space import in_words
 
@@ -36,8 +36,7 @@ def describe(plan: SearchPlan, begun: Mapping[str, int] = NOTHING) -> list[str]:
     taken = tuple(islice(cycle(_spread(plan)), count))
     trials = (*plan.baselines, *taken)
     cost = total_cost(trials, plan.components)
-    placed = placed_model(study.model, study.resources, study.placement)
-    said = memory_lines(plan.model, placed, study.resources, study.placement, trials, plan.components)
+    said = memory_lines(study, plan.model, trials, plan.components)
     lines += [f"  {line}" for line in (*sizes(plan.model), *said)]
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  {work_in_words(cost, trials, plan.components)}{stopped}")
