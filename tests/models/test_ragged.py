@@ -101,7 +101,7 @@ def id_of(kernels):
     study = {**STUDY, "model": {"id": "tiny", "kernels": kernels}}
     plan = plan_study(validate(StudySpec, study, "the study"))
     said = {
-        "padded": "changes no number on CPUs, where it takes more memory",
+        "padded": "changes numbers by rounding alone on CPUs, where it takes more time and memory",
         "compiled": "has no effect on CPUs",
     }
     found = [note for note in plan.notes if note.startswith("model.kernels")]

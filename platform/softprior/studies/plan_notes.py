@@ -98,7 +98,7 @@ def kernel_notes(
     gpus = placement.gpus if placement.hosts == "shared" else resources.gpus
     asked = f"model.kernels = '{model.kernels}' has no effect"
     if model.device == "cpu" or (model.device == "auto" and not gpus):
-        padded = "changes no number on CPUs, where it takes more memory"
+        padded = "changes numbers by rounding alone on CPUs, where it takes more time and memory"
         return [f"model.kernels = 'padded' {padded}" if model.kernels == "padded" else f"{asked} on CPUs"]
     return [f"{asked} on an encoder-decoder"] if stack == "encoder" else []
 
