@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from softprior.models import causal_chunks, lanes
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.models.protocol import Request
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import example_batch, example_prompts
 from tests.distances import apart
@@ -75,3 +76,20 @@ def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
         for place, gradient in right.gradient.items():
             assert torch.equal(found.gradient[place], again.gradient[place]), f"{name}, {place.name}"
             assert apart(found.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
+
+
+def test_requests_that_share_a_pass_are_divided_too(monkeypatch):
+    monkeypatch.setattr(lanes, "LEAST", 1)
+    host = LocalLM(random_model("llama", ATTENTION), "weights")
+    batch = example_batch(host.info())
+    for prompt in example_prompts(host).values():
+        shifted = [{place: shift + v for place, v in prompt.items()} for shift in (0.0, 0.1, -0.2)]
+        requests = [Request(each, batch, grad=True) for each in shifted]
+        alone = [host.loss(each, batch, grad=True) for each in shifted]
+        torch.set_num_threads(2)
+        with met(host._blocks.layers[0], 2):
+            together = host.loss_many(requests)
+        torch.set_num_threads(1)
+        for found, right in zip(together, alone, strict=True):
+            assert apart(found.nll, right.nll) <= 1e-5
+            assert all(apart(found.gradient[place], g) <= 1e-4 for place, g in right.gradient.items())

@@ -80,7 +80,8 @@ class ModelSpec(Spec):
         device: `cpu`, `cuda`, or `auto` (`cuda` where there is one). Not part of a trial's identity.
         kernels: on GPUs, `auto` uses attention without padded rows and fused norms if device and dtype allow
             them, `padded` uses neither, and `compiled` also fuses MLPs and norms with torch.compile. Results
-            are equal up to rounding; not part of a trial's identity. On CPUs, `padded` takes more time and memory.
+            are equal up to rounding; not part of a trial's identity. On CPUs, `padded` takes more time and
+            memory.
         frozen_cache: keeps what the blocks below a prompt's first one compute; `true`, or limits;
             null computes it in every pass. Results are equal up to rounding; not part of a trial's identity.
     """

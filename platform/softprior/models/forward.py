@@ -56,8 +56,8 @@ class PackedModel:
         self._anchors: dict[int, Anchor] = {}
         self.windows: set[int] = set()
         self.ragged = True
-        """Whether attention may take the kernel for rows of different lengths or chunks of queries, norms their
-        kernel, MLPs may compute again what they need backward, and passes may run side by side."""
+        """Whether attention may take the kernel for rows of different lengths or chunks of queries, norms
+        theirs, MLPs may compute again what they need backward, and passes may run side by side."""
         self._ours = [*fuse(model, self._fuses), *recompute(model, self._recomputes)]
         self._compiled = False
 

@@ -23,22 +23,22 @@ RunT = TypeVar("RunT")
 DoneT = TypeVar("DoneT")
 
 
-def lanes(lengths: Int[Tensor, "B"], threads: int) -> list[tuple[int, int]]:
-    """Runs of consecutive rows with about equally many tokens, at most one per thread.
+def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
+    """Runs of consecutive rows or batches with about equally many tokens, at most one per thread.
 
     Args:
-        lengths: tokens of each row.
+        sizes: tokens of each row or batch.
 
     Returns:
-        The index of each run's first row, and of the row after its last one.
+        The index of the first of each run, and the index after its last one.
     """
-    total = int(lengths.sum())
+    total = int(sizes.sum())
     count = min(threads, total // LEAST)
     if count < 2:
-        return [(0, len(lengths))]
-    middles = 2 * lengths.cumsum(0) - lengths
-    sizes = torch.bincount(middles * count // (2 * total))
-    ends = sizes[sizes > 0].cumsum(0).tolist()
+        return [(0, len(sizes))]
+    middles = 2 * sizes.cumsum(0) - sizes
+    counts = torch.bincount(middles * count // (2 * total))
+    ends = counts[counts > 0].cumsum(0).tolist()
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 

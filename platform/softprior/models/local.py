@@ -120,31 +120,41 @@ class LocalLM(PackedModel):
         return self._geometry.rotate(place, keys, inverse)
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        request = Request(prompt, batch, grad)
-        runs = self._lanes(request)
-        if len(runs) == 1:
-            return self._together([request])[0]
-        parts = [request._replace(batch=some_rows(batch, run)) for run in runs]
-        return joined(side_by_side(lambda part: self._together([part])[0], parts))
-
-    def _lanes(self, request: Request) -> list[tuple[int, int]]:
-        """The rows of each pass that runs beside the others; all in one where a pass changes the model."""
-        batch, threads = request.batch, torch.get_num_threads()
-        whole = [(0, len(batch))]
-        if threads == 1 or not self.ragged or self.device.type != "cpu" or self.frozen is not None:
-            return whole
-        # A first pass measures these in passes of its own, which see what those beside them do.
-        _, regimes, _ = self._factor, self._regimes, self._in_front([request.prompt or {}], batch)
-        return whole if regimes.longest is not None else lanes(batch.lengths, threads)
+        return self._beside([Request(prompt, batch, grad)])[0]
 
     def loss_many(self, requests: Sequence[Request], tokens: int | None = None) -> list[Losses]:
         """See `PackingLM`."""
-        return in_passes(self._together, requests, tokens)
+        return in_passes(self._beside, requests, tokens)
 
     @torch.no_grad()
     def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:
         """The logits from which the model predicts each label of the batch, row by row."""
         return self._label_logits([prompt or {}], [len(batch)], batch)[0]
+
+    def _beside(self, requests: list[Request]) -> list[Losses]:
+        """Losses of requests of one shape, in one pass or in several side by side."""
+        if len(requests) > 1:
+            sizes = torch.tensor([request.batch.positions for request in requests])
+            groups = [requests[first:last] for first, last in self._lanes(requests, sizes)]
+            return [losses for found in self._side_by_side(groups) for losses in found]
+        (request,) = requests
+        runs = self._lanes(requests, request.batch.lengths)
+        parts = [[request._replace(batch=some_rows(request.batch, run))] for run in runs]
+        return [joined([losses for found in self._side_by_side(parts) for losses in found])]
+
+    def _side_by_side(self, groups: list[list[Request]]) -> list[list[Losses]]:
+        return [self._together(groups[0])] if len(groups) == 1 else side_by_side(self._together, groups)
+
+    def _lanes(self, requests: list[Request], sizes: Int[Tensor, "_"]) -> list[tuple[int, int]]:
+        """The rows or requests of each pass, by their tokens; all in one where a pass changes the model."""
+        whole, threads = [(0, len(sizes))], torch.get_num_threads()
+        if threads == 1 or not self.ragged or self.device.type != "cpu" or self.frozen is not None:
+            return whole
+        # A first pass measures these in passes of its own, which see what those beside them do.
+        _, regimes = self._factor, self._regimes
+        for request in requests:
+            self._in_front([request.prompt or {}], request.batch)
+        return whole if regimes.longest is not None else lanes(sizes, threads)
 
     def _together(self, requests: list[Request]) -> list[Losses]:
         """Losses of requests of one shape, in one pass."""
