@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -243,13 +243,6 @@ def listed(folder: Location, pattern: str) -> list[Location]:
     """Files directly in a folder whose names match a pattern such as `*.json`, sorted."""
     found: list[Location] = [*folder.glob(pattern)]
     return sorted(found, key=str)
-
-
-def modified_at(path: Location) -> datetime | None:
-    """When a file was written, by the clock of the place where it is; None if there is none."""
-    if isinstance(path, RemotePath):
-        return path.modified()
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
 
 
 def remove_folder(folder: Location) -> None:
