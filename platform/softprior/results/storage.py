@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.inputs.paths import home_path
 
 if TYPE_CHECKING:
@@ -268,6 +269,19 @@ def tensor_header(path: RemotePath) -> bytes:
         if len(start) < size or end > LONGEST:
             raise ValueError("its header is cut short")
         size = end
+
+
+def tensor_metadata(path: RemotePath) -> dict[str, str]:
+    """The metadata of a safetensors file, of which only the start is fetched.
+
+    Raises:
+        ValueError: the file has none, or is damaged.
+    """
+    header = parsed_json(tensor_header(path).decode())
+    found = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError("its header has no metadata")
+    return found
 
 
 @contextmanager

@@ -23,7 +23,7 @@ VOCABULARY = "vocabulary"
 PROMPTS = "_prompts"
 """The folder of a run's store with the states at prompts' own positions; no task's name begins like that."""
 
-DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
+DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError, RecursionError)
 
 
 def require_embeddings(path: Path, known: bool) -> None:
