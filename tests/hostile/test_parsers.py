@@ -261,7 +261,8 @@ def test_rows_of_json(text: str) -> None:
     assert isinstance(known, Malformed) or repr(known) == repr(json.loads(text))
 
 
-ASKED = b"""{"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "The keeper was Ines.", "qas": [
+ASKED = b"""{"version": "1.1", "data": [{"title": "t", "paragraphs": [
+{"context": "The keeper was Ines.", "qas": [
 {"id": "1", "question": "Who was it?", "answers": [{"text": "Ines", "answer_start": 15}]}]}]}]}"""
 
 
