@@ -279,7 +279,7 @@ TEMPLATE: TypeAdapter[str] = TypeAdapter(Template)
 @given(st.lists(TEXT | st.sampled_from(["{q}", "{a.b}", "{{", "}}"]), max_size=4).map("".join), TEXT)
 def test_templates(template: str, value: str) -> None:
     try:
-        template = TEMPLATE.validate_python(template)
+        template = TEMPLATE.validate_python(template.replace("\ud800", ""))  # which study files cannot have
     except ValidationError:
         return
     text = filled(template, dict.fromkeys(columns(template), value))
