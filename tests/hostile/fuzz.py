@@ -11,7 +11,6 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -21,8 +20,8 @@ from softprior.assets.cache import VARIABLE
 from tests.hostile import test_parsers
 
 OURS = str(Path(softprior.__file__).parent)
-LONGEST = 4096
-"""Bytes of an input."""
+LONGEST = 4096  # bytes of an input
+_LINES: set[tuple[CodeType, int]] = set()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,82 +29,71 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=None, help="for the same inputs again")
-    parser.add_argument("--only", default="", help="properties with this in their name")
     options = parser.parse_args(arguments)
     os.environ[VARIABLE] = str(test_parsers.HERE / "cache")
-    draws = random.Random(options.seed)
-    properties = [
-        _Property(name, test.hypothesis.fuzz_one_input)
-        for name, test in vars(test_parsers).items()
-        if name.startswith("test_") and options.only in name
-    ]
-    until = time.monotonic() + 60 * options.minutes
+    draws, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
+    properties = [_Property(*item) for item in vars(test_parsers).items() if item[0].startswith("test_")]
     while time.monotonic() < until:
         for one in properties:
             one.try_some(draws)
     for one in properties:
-        print(one.told())
+        print(f"{one.name}: {one.tried:,} inputs, {len(one.kept)} kept, {len(one.failures)} failures")
     print(f"{sum(one.tried for one in properties):,} inputs, {len(_LINES):,} lines of softprior reached")
     return int(any(one.failures for one in properties))
 
 
-_LINES: set[tuple[CodeType, int]] = set()
-
-
 class _Property:
-    """A property, the inputs that have reached something new, and how it failed, by place."""
+    """A property, the inputs that have reached something new, and the places where it failed."""
 
-    def __init__(self, name: str, run: Callable[[bytes], bytes | None]) -> None:
-        self.name, self._run = name, run
+    def __init__(self, name: str, test: Any) -> None:
+        self.name, self._run, self.tried = name, test.hypothesis.fuzz_one_input, 0
         self.kept: list[bytes] = []
-        self.failures: dict[str, str] = {}
-        self.tried = 0
+        self.failures: set[str] = set()
 
     def try_some(self, draws: random.Random, count: int = 50) -> None:
-        """Tries some inputs, half of them made of those that are kept."""
+        """Tries some inputs, most of them made of those that are kept."""
         for _ in range(count):
+            before, self.tried = len(_LINES), self.tried + 1
             old = self.kept and draws.random() < 0.7
             content = _changed(draws, self.kept) if old else draws.randbytes(draws.randrange(1, 400))
-            before = len(_LINES)
-            self.tried += 1
-            sys.settrace(_trace)
             try:
-                pruned = self._run(content)
+                pruned = _traced(self._run, content)
             except Exception as error:
-                sys.settrace(None)
                 last = traceback.extract_tb(error.__traceback__)[-1]
-                where = f"{type(error).__name__} at {last.filename}:{last.lineno}"
+                where = f"{self.name}: {type(error).__name__} at {last.filename}:{last.lineno}"
                 if where not in self.failures:
-                    self.failures[where] = "".join(traceback.format_exception(error, limit=-6))
-                    print(f"{self.name}: {where}\n{self.failures[where]}", flush=True)
+                    print(where, *traceback.format_exception(error, limit=-6), sep="\n", flush=True)
+                self.failures.add(where)
                 continue
-            finally:
-                sys.settrace(None)
             if len(_LINES) > before and pruned is not None:
                 self.kept.append(pruned[:LONGEST])
-
-    def told(self) -> str:
-        return f"{self.name}: {self.tried:,} inputs, {len(self.kept)} kept, {len(self.failures)} failures"
 
 
 def _changed(draws: random.Random, kept: list[bytes]) -> bytes:
     """An input made of one or two others; later ones, which reached further, more often."""
     content = bytearray(kept[max(draws.randrange(len(kept)), draws.randrange(len(kept)))])
     for _ in range(draws.choice((1, 1, 2, 4, 8))):
-        at = draws.randrange(len(content) + 1)
-        other = draws.choice(kept)
+        at, other = draws.randrange(len(content) + 1), draws.choice(kept)
         start = draws.randrange(len(other) + 1)
         piece = draws.choice((draws.randbytes(1), draws.randbytes(8), other[start : start + 32], b"\0", b""))
         content[at : at + draws.choice((0, 1, len(piece)))] = piece
     return bytes(content[:LONGEST])
 
 
-def _trace(frame: FrameType, event: str, _: Any) -> Any:
-    """Notes the lines of softprior that run."""
-    if not frame.f_code.co_filename.startswith(OURS):
-        return None
-    _LINES.add((frame.f_code, frame.f_lineno))
-    return _trace
+def _traced(run: Any, content: bytes) -> Any:
+    """Runs a property and notes the lines of softprior that it reaches."""
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        _LINES.add((frame.f_code, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)
+    try:
+        return run(content)
+    finally:
+        sys.settrace(None)
 
 
 if __name__ == "__main__":

@@ -79,48 +79,11 @@ def file(name: str, content: bytes) -> Path:
     return path
 
 
-HOSTILE = st.sampled_from(
-    [
-        *(
-            "",
-            "null",
-            "NaN",
-            "-1",
-            "1e999",
-            "9" * 5000,
-            "0x10",
-            "010",
-            "1:30",
-            "../..",
-            "/",
-            "\\",
-            "=",
-            ",",
-            ".",
-            "%",
-        ),
-        *(
-            "\0",
-            "\ufeff",
-            "\ud800",
-            "\u2028",
-            "\x1b[",
-            "\t",
-            "\r",
-            "\n",
-            '"',
-            "'",
-            "{",
-            "}",
-            "[",
-            "]",
-            "- ",
-            ": ",
-        ),
-        *("*a", "&a ", "<<: ", "!!python/name:os", "#"),
-        *("{search: {low: 0, high: 1}}", "{search: {choices: [a, b]}}"),
-    ]
-)
+WORDS = ["null", "NaN", "-1", "1e999", "0x10", "010", "1:30", "../..", "!!python/name:os"]
+SIGNS = ["/", "\\", "=", ",", ".", "%", '"', "'", "{", "}", "[", "]", "*a", "#"]
+UNSEEN = ["", "\0", "\ufeff", "\ud800", "\u2028", "\x1b[", "\t", "\r", "\n"]
+YAML = ["- ", ": ", "&a ", "<<: ", "{search: {low: 0, high: 1}}", "{search: {choices: [a, b]}}", "9" * 5000]
+HOSTILE = st.sampled_from(WORDS + SIGNS + UNSEEN + YAML)
 TEXT = st.lists(HOSTILE | st.text(max_size=8), max_size=8).map("".join)
 
 
