@@ -6,7 +6,7 @@ WORKERS ?= 3
 FAST_WORKERS ?= 2
 STUDY ?= jobs/studies/quickstart.yaml
 
-.PHONY: help quickstart demo bench test test-fast test-faults check lint types format audit ui clean
+.PHONY: help quickstart demo bench test test-fast test-faults fuzz check lint types format audit ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,6 +25,9 @@ test-fast: $(READY)  ## run what needs neither Ray nor the network, without slow
 
 test-faults: $(READY)  ## run the long tests too, which kill things for minutes
 	$(BIN)/python -m pytest -m faults
+
+fuzz: $(READY)  ## give our own parsers new input for ten minutes, guided by coverage
+	$(BIN)/python -m tests.hostile.fuzz $(FUZZ)
 
 bench: $(READY)  ## run the benchmarks, keep their results and renew docs/performance.md
 	$(BIN)/python -m benchmarks $(BENCH)

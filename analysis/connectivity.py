@@ -6,14 +6,13 @@ These are the values and their file; `connecting` measures them.
 from __future__ import annotations
 
 import hashlib
-import json
 
 from pydantic import ValidationError
 
 from analysis.findings.study import Study
 from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
-from softprior.inputs.base import Spec
+from softprior.inputs.base import Spec, parsed_json
 from softprior.prompt import Prompt
 from softprior.results.files import write_json
 from softprior.results.folder import StudyFolder
@@ -87,7 +86,7 @@ def load_connectivity(folder: StudyFolder) -> Connectivity | None:
     if not path.exists():
         return None
     try:
-        return Connectivity.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Connectivity.model_validate(parsed_json(path.read_text(encoding="utf-8")))
     except (ValidationError, ValueError):
         raise UserError(
             f"{path} is damaged or of another version; run python -m jobs.connectivity again"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import lru_cache, partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +246,14 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from tests.builders import finish_study
 
     return finish_study(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock on the wall finds it right, or a week ahead, or a day behind."""
+    right, jumps = time.time, cycle((0, 7 * 86_400, -86_400))
+    monkeypatch.setattr(time, "time", lambda: right() + next(jumps))
+    monkeypatch.setattr(time, "time_ns", lambda: int(time.time() * 10**9))
 
 
 @pytest.fixture(scope="session")

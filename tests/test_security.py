@@ -76,9 +76,7 @@ def test_the_clock_on_the_wall_is_asked_for_what_is_written_down_alone() -> None
     """Durations and deadlines are those of a clock that does not jump. The exception is the age of a folder
     that a batch job may have left, beside a lock that says whether somebody has it."""
     assert {file for file, _ in places(CLOCK)} == {
-        "platform/softprior/tracking/mlflow_tracker.py",
-        "platform/softprior/tracking/runs.py",
-        "platform/softprior/tracking/view.py",
+        "platform/softprior/tracking/clock.py",
         "analysis/report/page.py",
         "jobs/slurm/scratch.py",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from softprior.errors import hidden
 from softprior.results.lease import locked
 from softprior.results.provenance import same_code
 from softprior.results.records import read_header
-from softprior.results.storage import Location, local_copy, local_folder, modified_at, replaced_folder
+from softprior.results.storage import local_copy, local_folder, remove_folder, replaced_folder
 from softprior.tracking.runs import log_run
 from softprior.training.threads import limit_threads
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def tell_findings(console: Console, plan: RunPlan, folder: RunFolder) -> Findings:
-    """Computes and draws what is older than the store or made by other code; shows, returns the numbers."""
+    """Computes and draws what is of an earlier store or made by other code; shows, returns the numbers."""
     # Tables and figures: whoever wants the store alone should not wait for them.
     from analysis.activation_tables import prompt_table, task_table
     from analysis.figures.activation_depth import DEPTH
@@ -35,12 +36,13 @@ def tell_findings(console: Console, plan: RunPlan, folder: RunFolder) -> Finding
     limit_threads(plan.spec.resources.cpus * plan.spec.workers)
     path, figures = folder.root / "findings.json", folder.root / "figures"
     found = known(folder)
-    if found is None or not _newer(figures / DEPTH, path):
+    if found is None or not (figures / DEPTH).exists():
         with locked(folder.lock), local_folder(folder.store) as store:
             found = known(folder)
             if found is None:
                 with Steps(console, "findings") as steps:
-                    found = findings(store, steps)
+                    found = findings(store, steps).amended(summary=_digest(folder))
+                remove_folder(figures)  # those of other numbers
                 save_findings(path, found)
             with replaced_folder(figures) as new, Steps(console, "figures") as steps:
                 draw_activations(store, found, new, steps)
@@ -57,8 +59,11 @@ def tell_findings(console: Console, plan: RunPlan, folder: RunFolder) -> Finding
 def known(folder: RunFolder) -> Findings | None:
     """What this code has found in the store as it is now; None if it has not looked yet."""
     path = folder.root / "findings.json"
-    # What other code found may have other fields.
-    if not _newer(path, folder.summary) or not same_code(read_header(path)):
+    if not path.exists() or not folder.summary.exists():
+        return None
+    header = read_header(path)
+    # What other code found may have other fields. The times of files say less: the clock may have jumped.
+    if not same_code(header) or header.get("summary") != _digest(folder):
         return None
     return load_findings(path)
 
@@ -89,6 +94,6 @@ def track(
         tell_unsent(console, hidden(uri), problem)
 
 
-def _newer(path: Location, than: Location) -> bool:
-    own, other = modified_at(path), modified_at(than)
-    return own is not None and other is not None and own >= other
+def _digest(folder: RunFolder) -> str:
+    """Identifies what the run has merged into its store, which its summary counts."""
+    return hashlib.sha256(folder.summary.read_bytes()).hexdigest()

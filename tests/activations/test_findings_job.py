@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,10 +26,15 @@ def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
     """What older versions wrote does not name its code."""
     folder = RunFolder(tmp_path)
     folder.summary.write_text("{}")
-    empty = Findings(seed=0, sites=(), tasks={}, pairs={}, groups={}, nearest={}, **code())
-    for found, same in ((empty, True), (empty.amended(sources="another"), False)):
+    made = {**code(), "summary": hashlib.sha256(b"{}").hexdigest()}
+    empty = Findings(seed=0, sites=(), tasks={}, pairs={}, groups={}, nearest={}, **made)
+    for found, same in ((empty.amended(sources="another"), False), (empty, True)):
         save_findings(tmp_path / "findings.json", found)
         assert known(folder) == (found if same else None)
+    # A run that has merged anew, on a clock that has gone back meanwhile.
+    folder.summary.write_text('{"key": ""}')
+    os.utime(folder.summary, (0, 0))
+    assert known(folder) is None
     (tmp_path / "findings.json").write_text('{"sentences": []}')
     assert known(folder) is None
 
@@ -66,7 +72,7 @@ def test_findings_and_figures_are_made_once_and_again_after_a_new_run(
     assert (root / "figures" / "activations-depth.png").exists()
     assert (root / "findings.json").stat().st_mtime_ns == before[root / "findings.json"]
 
-    os.utime(root / "activations.json")
+    (root / "activations.json").write_text((root / "activations.json").read_text() + "\n")
     assert main(command) == FINISHED
     assert all(path.stat().st_mtime_ns > before[path] for path in made)
 

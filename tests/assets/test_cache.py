@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import softprior
+from softprior.assets import fingerprints
 from softprior.assets.cache import cache_root, ensure
 from softprior.errors import UserError
 from tests.disk import disk_of
@@ -78,6 +79,18 @@ def test_a_clock_that_jumps_builds_nothing_twice(cache: Path) -> None:
     for moment in (0, 2**33):
         os.utime(made, (moment, moment))
         assert ensure("thing", lambda path: pytest.fail(f"built again: {path}")) == made
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_file_of_the_same_size_and_time_is_read_anew(tmp_path: Path) -> None:
+    """Archives and `cp -p` set the time of what they write."""
+    file, other = tmp_path / "weights", tmp_path / "others"
+    file.write_text("first")
+    first = fingerprints.of_file(file)
+    other.write_text("other")
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert fingerprints.of_file(file) != first
 
 
 def test_places_outside_the_cache_are_refused() -> None:

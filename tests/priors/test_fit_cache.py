@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from softprior.errors import UserError
+from softprior.inputs import origins
 from softprior.priors import PRIORS
 from softprior.priors import cache as module
 from softprior.priors import domain as fits
@@ -18,7 +20,6 @@ from softprior.priors.cache import Fit, cached_fit
 from softprior.seeding import torch_generator
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import TableSource
-from softprior.training.own_code import read_code
 
 OTHER = """
 import json, sys
@@ -95,7 +96,9 @@ def test_an_edited_tree_has_fits_of_its_own(fitted, monkeypatch):
 OWN = """
 from functools import partial
 import torch
+from softprior.priors import PRIORS
 from softprior.priors.cache import Fit, cached_fit
+from softprior.statistics.store import SiteStatistics
 
 def build(times=1):
     return Fit({{"a": times * torch.tensor([{value}])}}, {{}})
@@ -103,22 +106,69 @@ def build(times=1):
 def middle():
     plain, twice = cached_fit("middle", {{}}, build), cached_fit("twice", {{}}, partial(build, 2))
     return float(plain.tensors["a"] + twice.tensors["a"])
+
+class Moved(PRIORS["fitted"]):
+    def load(self, source):
+        return SiteStatistics.of(source.vocabulary() + {value})
+
+def centre():
+    from softprior.testing.priors import TableSource
+    return round(float(Moved().fit(TableSource()).reference().gaussian.mean.mean()), -2)
 """
 
 
-def test_each_text_of_a_file_of_ones_own_has_fits_of_its_own(tmp_path):
+@pytest.fixture
+def no_origins() -> Iterator[None]:
+    """Packages are looked for as in a new process."""
+    origins._origin.cache_clear()
+    yield
+    origins._origin.cache_clear()
+
+
+def own(name: str, value: float) -> ModuleType:
+    """A module of this name with a text of one's own."""
+    module = ModuleType(name)
+    exec(OWN.format(value=value), vars(module))
+    return module
+
+
+def test_each_text_of_a_file_of_ones_own_has_fits_of_its_own(fitted):
     """`use_code` runs a file in a module that is named after its origin, which says what text it has."""
+    sample()
+    for value in (100.0, 200.0, 100.0):
+        module = own(f"softprior_own_mine.py {value}", value)
+        assert module.middle() == 3 * value
+        assert module.centre() == value
+    assert fitted == [120, 120, 120]
+    sample()
+    assert len(fitted) == 3
 
-    def fitted(value: float) -> float:
-        file = tmp_path / "mine.py"
-        file.write_text(OWN.format(value=value), encoding="utf-8")
-        code = read_code(file)
-        own = ModuleType(f"softprior_own_{code.origin}")
-        exec(code.text, vars(own))
-        found: float = own.middle()
-        return found
 
-    assert [fitted(1.0), fitted(2.0), fitted(1.0)] == [3.0, 6.0, 3.0]
+@pytest.mark.usefixtures("no_origins")
+def test_each_version_of_a_package_has_fits_of_its_own(fitted, tmp_path, monkeypatch):
+    facts = tmp_path / "moved-1.dist-info"
+    facts.mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = {"moved": ["moved"], "pydantic": ["pydantic"]}
+    monkeypatch.setattr(origins, "packages_distributions", lambda: known)
+    for version, value in ((1, 100.0), (2, 200.0), (1, 100.0)):
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: moved\nVersion: {version}\n")
+        origins._origin.cache_clear()
+        module = own("moved.priors", value)
+        assert module.middle() == 3 * value
+        assert module.centre() == value
+    assert fitted == [120, 120]
+    url = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+    (facts / "direct_url.json").write_text(json.dumps(url))
+    origins._origin.cache_clear()
+    assert own("moved.priors", 300.0).centre() == 300.0  # offers no component: its edits would go unseen
+
+
+def test_what_a_notebook_defines_is_fitted_anew(fitted, cache):
+    for value in (100.0, 200.0):
+        assert own("__main__", value).centre() == value
+    assert len(fitted) == 2
+    assert not (cache / "fits").exists()
 
 
 def test_priors_on_the_same_domain_share_a_fit(fitted):
@@ -233,6 +283,12 @@ def test_a_file_that_another_process_has_repaired_is_left_alone(cache):
     assert torch.equal(sample(), first)
 
 
+def ours(build: Callable[[], Fit]) -> Callable[[], Fit]:
+    """A function that counts as softprior's own."""
+    build.__module__ = "softprior.priors"
+    return build
+
+
 def test_a_failed_fit_leaves_nothing_and_is_not_tried_twice(cache):
     tries = []
 
@@ -241,7 +297,7 @@ def test_a_failed_fit_leaves_nothing_and_is_not_tried_twice(cache):
         raise ValueError("no such thing")
 
     with pytest.raises(ValueError, match="no such thing"):
-        cached_fit("gaussian", {}, fail)
+        cached_fit("gaussian", {}, ours(fail))
     assert tries == [1]
     with pytest.raises(UserError, match="singular"):
         sample(source=TableSource(hidden=8, size=5), shrinkage=0.0)
@@ -250,8 +306,9 @@ def test_a_failed_fit_leaves_nothing_and_is_not_tried_twice(cache):
 
 def test_tensors_may_share_memory_and_come_back_as_they_were():
     both = torch.randn(4, 3, dtype=torch.float64, generator=torch_generator(0))
+    made = ours(lambda: Fit({"a": both, "b": both.T[:2]}, {"c": [1, None]}))
     for _ in range(2):
-        found = cached_fit("gaussian", {"a": 1}, lambda: Fit({"a": both, "b": both.T[:2]}, {"c": [1, None]}))
+        found = cached_fit("gaussian", {"a": 1}, made)
         assert torch.equal(found.tensors["a"], both)
         assert torch.equal(found.tensors["b"], both.T[:2])
         assert found.facts == {"c": [1, None]}
@@ -260,5 +317,5 @@ def test_tensors_may_share_memory_and_come_back_as_they_were():
 
 def test_facts_that_json_cannot_hold_are_refused(cache):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        cached_fit("gaussian", {"a": 2}, lambda: Fit({"a": torch.zeros(1)}, {"b": float("nan")}))
+        cached_fit("gaussian", {"a": 2}, ours(lambda: Fit({"a": torch.zeros(1)}, {"b": float("nan")})))
     assert list((cache / "fits").iterdir()) == []

@@ -24,6 +24,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.probed import Probed, Removal
 from softprior.results.records import Record, Score, StepPoint, TaskScore
 from softprior.studies.table import write_study
+from softprior.tracking import clock
 from softprior.tracking.client import (
     ARTIFACTS,
     default_uri,
@@ -55,9 +56,11 @@ def steps(client: MlflowClient, run_id: str, name: str) -> list[int]:
     return [metric.step for metric in client.get_metric_history(run_id, name)]
 
 
+@pytest.mark.usefixtures("jumping_clock")
 def test_points_records_and_repeats_give_one_run_and_each_point_once(
-    finished_study: Finished, tmp_path: Path, uri: str
+    finished_study: Finished, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the clock says: it jumps all the time, and is a day behind for the second driver."""
     study, trials = finished_study.plan.study, finished_study.plan.trials
     folder, records = finished_study.copy(tmp_path), finished_study.records
     trained = next(t for t in trials if t.prior)
@@ -70,6 +73,7 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(
     first.progress(trained, [Phase(0, "loading"), *points[:4]])
     first.close({})  # the driver stops here
     assert set(statuses(uri).values()) == {"KILLED"}
+    monkeypatch.setattr(clock, "_BEGAN", clock._BEGAN - 86_400)
     second = MlflowTracker(uri, study, trials, folder)
     second.progress(trained, points[2:5])  # the resumed trial repeats two steps
     second.ended(record)
@@ -86,9 +90,13 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(
     }
     assert set(runs) == {"study", *records}
     assert {r.info.status for r in runs.values()} == {"FINISHED"}
+    assert all(0 <= r.info.end_time - r.info.start_time < 3_600_000 for r in runs.values())
     mine = runs[trained.id]
-    assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
-    assert steps(client, mine.info.run_id, "validation_loss") == [score.step for score in record.validation]
+    # MLflow has a history in the order of its times; its pages and `metrics` go by steps.
+    assert sorted(steps(client, mine.info.run_id, "train_loss")) == list(range(1, 7))
+    validated = sorted(steps(client, mine.info.run_id, "validation_loss"))
+    assert validated == [score.step for score in record.validation]
+    assert mine.data.metrics["train_loss"] == pytest.approx(record.steps[-1].loss)
     assert mine.data.metrics["test_loss"] == pytest.approx(record.test.loss)
     assert mine.data.params["prior"] == trained.prior.name
     assert mine.data.params["rate"] == "0.05"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.results.files import write_atomically
-from softprior.results.storage import Location, tensor_header
+from softprior.results.storage import Location, tensor_metadata
 from softprior.statistics.keyed_sample import KeyedSample
 from softprior.statistics.moments import RunningMoments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
@@ -299,9 +299,8 @@ def _metadata(path: Location) -> dict[str, str]:
             return dict(file.metadata())
     for attempt in range(TRIES):
         try:
-            found: dict[str, str] = json.loads(tensor_header(path))["__metadata__"]
-            return found
-        except (ValueError, KeyError, OSError, UserError):  # its worker may be writing it anew
+            return tensor_metadata(path)
+        except (ValueError, OSError, UserError):  # its worker may be writing it anew
             if attempt == TRIES - 1:
                 raise
             time.sleep(MOMENT)

@@ -19,6 +19,7 @@ from softprior.assets.fingerprints import combined
 from softprior.assets.tokens import EncoderTokenizer, Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
+from softprior.results.files import version_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,17 +47,16 @@ class Examination(NamedTuple):
 def examine(checkpoint: Checkpoint) -> Examination:
     """Loads a model from the headers of its files, with transformers' own code, and its tokenizer.
 
-    The result is remembered for as long as the files keep their size and modification time.
+    The result is remembered for as long as nobody writes or replaces the files.
 
     Raises:
         UserError: tensors are missing or have other shapes than the config says, the weights are quantised,
             the architecture is not supported, or the tokenizer is damaged or not the model's.
     """
-    files = [(path.name, path.stat()) for path in checkpoint.identifying()]
     state = combined(
         f"examination {EXAMINATION_VERSION}, transformers {version('transformers')}",
         str(checkpoint.folder),
-        *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files),
+        *(f"{path.name} {version_of(path)}" for path in checkpoint.identifying()),
     )
 
     def build(memo: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from softprior.assets.cache import ensure
+from softprior.results.files import version_of
 
 
 def combined(*parts: str) -> str:
@@ -16,15 +17,14 @@ def combined(*parts: str) -> str:
 
 
 def of_file(path: Path) -> str:
-    """The SHA-256 of a file, cached for as long as its size and modification time stay the same."""
+    """The SHA-256 of a file, cached for as long as nobody writes or replaces it."""
     path = path.resolve()
-    status = path.stat()
 
     def build(memo: Path) -> None:
         with path.open("rb") as stream:
             memo.write_text(hashlib.file_digest(stream, "sha256").hexdigest())
 
-    state = combined(str(path), str(status.st_size), str(status.st_mtime_ns))
+    state = combined(str(path), *map(str, version_of(path)))
     return ensure(f"fingerprints/{state}", build, shared=False).read_text()
 
 

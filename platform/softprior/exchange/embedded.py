@@ -15,6 +15,7 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.exchange.adapters import check_target, new_folder, writing
+from softprior.inputs.base import parsed_json
 from softprior.inputs.paths import home_path
 from softprior.prompt import Placement
 from softprior.results.files import write_atomically
@@ -70,7 +71,9 @@ def load_embedded(path: Path) -> Embedded:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {})[KEY])
+            said = parsed_json((file.metadata() or {})[KEY])
+            if not isinstance(said, dict):
+                raise ValueError("its header is no JSON object")
             if said.get("placement", "front") not in get_args(Placement):
                 raise ValueError(f"unknown placement {said['placement']!r}")
             return Embedded(file.get_tensor(TENSOR), **{**said, "tokens": tuple(said["tokens"])})

@@ -68,12 +68,21 @@ def missing_methods(kind: type) -> list[str]:
 
 def package_origin(package: Distribution) -> str:
     """A package by name and version. An editable one also by its sources, whose edits leave the version."""
-    origin = f"{package.name} {package.version}"
-    installed_from = json.loads(package.read_text("direct_url.json") or "{}")  # PEP 610
+    origin, project = f"{package.name} {package.version}", _editable(package)
+    return origin if project is None else f"{origin} editable {sources_hash(project)}"
+
+
+def is_editable(package: Distribution) -> bool:
+    """Whether a package is imported from sources that somebody may edit."""
+    return _editable(package) is not None
+
+
+def _editable(package: Distribution) -> Path | None:
+    """The sources of an editable package (PEP 610); None for one of another kind."""
+    installed_from = json.loads(package.read_text("direct_url.json") or "{}")
     if not installed_from.get("dir_info", {}).get("editable"):
-        return origin
-    project = Path(url2pathname(urlsplit(installed_from["url"]).path))
-    return f"{origin} editable {sources_hash(project)}"
+        return None
+    return Path(url2pathname(urlsplit(installed_from["url"]).path))
 
 
 class Table(Mapping[str, type[SpecT]], Generic[SpecT]):

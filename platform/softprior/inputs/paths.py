@@ -23,7 +23,12 @@ def home_path(written: str | Path) -> Path:
         raise UserError(f"there is no home folder for '{written}'; write out the path") from None
     if "\0" in str(path):
         raise UserError(f"the path '{path}' contains a NUL character, which no file has; remove it")
-    names = [len(os.fsencode(name)) for name in path.parts]
+    try:
+        names = [len(os.fsencode(name)) for name in path.parts]
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the path {str(path)!a} contains half a character, which no file has; remove it"
+        ) from None
     if max(names, default=0) > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
         raise UserError(
             f"the path {path} is too long: a name may have {LONGEST_NAME} bytes and a path {LONGEST_PATH:,}; "

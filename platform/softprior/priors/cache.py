@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.assets.cache import ensure, lock
+from softprior.inputs.origins import origins_of
+from softprior.results.files import version_of
 from softprior.results.provenance import edits
 
 VERSION = 7
@@ -34,18 +36,21 @@ class Fit(NamedTuple):
     facts: dict[str, Any]
 
 
-def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit]) -> Fit:
+def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit], *components: object) -> Fit:
     """The fit of this kind for this key, built if no process has built it yet.
 
     Args:
-        key: JSON values that decide the result: parameters, and fingerprints of the data; of a prior of
-            another package also its version. Edited code has its own fits, because nobody raises `VERSION`
-            before editing.
-        build: makes the fit; a function of a file of one's own has fits of its own for each text of it.
+        key: JSON values that decide the result: parameters, and fingerprints of the data. Edited code has its
+            own fits, because nobody raises `VERSION` before editing.
+        build: makes the fit.
+        components: those whose methods it calls. Where they or `build` are not softprior's own, each version
+            of a package and each text of a `--code` file has fits of its own, and where nothing identifies
+            the code (see `origins_of`) the fit is made anew.
     """
-    made_in = getattr(build, "func", build).__module__  # a partial one says `functools` of itself
-    own = [] if made_in.startswith("softprior.") else [made_in]
-    text = json.dumps([VERSION, kind, key, *edits(), *own], sort_keys=True)
+    origins = origins_of(build, *components)
+    if origins is None:
+        return build()
+    text = json.dumps([VERSION, kind, key, *edits(), *origins], sort_keys=True)
     relative = f"fits/{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
     def write(path: Path) -> None:
@@ -71,11 +76,11 @@ def _remove_damaged(path: Path) -> None:
 
 
 def _read(path: Path) -> Fit:
-    return _load(path, path.stat().st_mtime_ns)
+    return _load(path, version_of(path))
 
 
 @lru_cache(maxsize=KEPT)
-def _load(path: Path, changed: int) -> Fit:  # noqa: ARG001  a file built anew is read anew
+def _load(path: Path, version: tuple[int, ...]) -> Fit:  # noqa: ARG001  a file built anew is read anew
     with safe_open(path, framework="pt") as file:
         facts = json.loads((file.metadata() or {})["facts"])
         return Fit({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118

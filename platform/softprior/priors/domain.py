@@ -272,7 +272,7 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
         return Fit({"mean": fit.gaussian.mean, "factor": fit.gaussian.factor, "radii": radii}, facts)
 
     key = {**domain.key(source), **estimate.model_dump(mode="json", include={"shrinkage", "jitter"})}
-    tensors, facts = cached_fit("gaussian", key, build)
+    tensors, facts = cached_fit("gaussian", key, build, domain, estimate)
     gaussian = Gaussian(tensors["mean"], tensors["factor"])
     name = f"{facts['source']}{source.view and f', {source.view}'}"
     return FittedDomain(gaussian, Reference(gaussian, tensors["radii"], facts["radii_without"], name), facts)

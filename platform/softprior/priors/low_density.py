@@ -64,7 +64,7 @@ class LowDensity(Domain, Shrinkage, Prior):
             return Fit({"data": data, "distances": own.sort().values}, {})
 
         key = {**self.key(source), "neighbours": self.neighbours, "among": "distinct vectors"}
-        tensors, _ = cached_fit("neighbours", key, build)
+        tensors, _ = cached_fit("neighbours", key, build, self)
         threshold = float(tensors["distances"].quantile(self.quantile))
         size = _root_mean_square(tensors["data"])
         if threshold < NEAR_ZERO * size:

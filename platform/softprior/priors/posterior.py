@@ -20,6 +20,7 @@ from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import REPEATS
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
+from softprior.results.files import version_of
 from softprior.results.posteriors import SUFFIX, Posterior, load_posterior
 from softprior.results.records import read_study
 from softprior.results.storage import RemotePath
@@ -153,11 +154,11 @@ def _trials(folder: Path) -> frozenset[str] | None:
     Trials of earlier plans and of code that has been corrected since leave their files in the folder too.
     """
     path = folder / STUDY
-    return _planned(path, path.stat().st_mtime_ns) if path.exists() else None
+    return _planned(path, version_of(path)) if path.exists() else None
 
 
 @lru_cache(maxsize=16)
-def _planned(path: Path, changed: int) -> frozenset[str]:  # noqa: ARG001  read once, as `_read`
+def _planned(path: Path, version: tuple[int, ...]) -> frozenset[str]:  # noqa: ARG001  read once, as `_read`
     return frozenset(read_study(path)["trials"])
 
 
@@ -196,11 +197,11 @@ class _Contents(NamedTuple):
 
 def _contents(path: Path) -> _Contents:
     """The shapes in a file as it is now, read once: sixty places of a plan need those of every file."""
-    return _read(path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _read(path, version_of(path) if path.exists() else ())
 
 
 @lru_cache(maxsize=KEPT)
-def _read(path: Path, changed: int) -> _Contents:  # noqa: ARG001  a file written anew is read anew
+def _read(path: Path, version: tuple[int, ...]) -> _Contents:  # noqa: ARG001  a file written anew is read anew
     posterior = load_posterior(path)
     shapes = {place: (len(vectors), vectors.shape[1]) for place, vectors in posterior.final.items()}
     spec = posterior.header.get("spec")

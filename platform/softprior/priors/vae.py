@@ -85,7 +85,7 @@ class VAE(Domain, Prior):
             return self._train(known.of_sample(rows, known.sample[rows].cpu()), known, source)
 
         sizes = self.model_dump(mode="json", include={"latent", "width", "steps", "beta"})
-        tensors, facts = cached_fit("vae", {**self.key(source), **sizes}, build)
+        tensors, facts = cached_fit("vae", {**self.key(source), **sizes}, build, self)
         return _VAE(tensors, facts)
 
     def check_outline(self, outline: Outline) -> None:

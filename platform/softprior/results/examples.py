@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.inputs.labels import counted
 from softprior.results.files import write_atomically
 from softprior.results.folder import GONE
@@ -103,7 +104,7 @@ def load_examples(path: Location, trial: str, count: int) -> pa.Table:
     try:
         with local_copy(path) as here:
             table = pq.read_table(here)
-        header = json.loads((table.schema.metadata or {}).get(b"softprior", b"null"))
+        header = parsed_json((table.schema.metadata or {}).get(b"softprior", b"null").decode())
     except FileNotFoundError:
         raise UserError(f"there is no file {path} of examples; {GONE}") from None
     except (pa.ArrowException, ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Writes files so that nobody ever sees half of one."""
+"""Writes files so that nobody ever sees half of one, and tells when somebody has."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ def write_json(path: Location, value: object) -> None:
     """Writes a JSON file atomically; NaN and infinite values become null."""
     text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """What differs once a file has been written or replaced: its inode, size, times of content and status.
+
+    A copy may have the size and the time of another content, as archives and `cp -p` set the latter. Nobody
+    sets the time of the status.
+    """
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def require_folder(path: Location) -> None:

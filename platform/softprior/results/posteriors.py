@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.errors import UserError, suggestion
+from softprior.inputs.base import parsed_json
 from softprior.prompt import Place
 from softprior.results.files import finite, write_atomically
 from softprior.results.storage import Location, local_copy, location
@@ -77,7 +78,7 @@ def load_posterior(path: Location | str) -> Posterior:
     path = location(path) if isinstance(path, str) else path
     try:
         with local_copy(path) as here, safe_open(here, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("softprior", "null"))
+            header = parsed_json((file.metadata() or {}).get("softprior", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:
         raise UserError(f"there is no posterior file {path}") from None

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.inputs.paths import home_path
 
 if TYPE_CHECKING:
@@ -245,13 +246,6 @@ def listed(folder: Location, pattern: str) -> list[Location]:
     return sorted(found, key=str)
 
 
-def modified_at(path: Location) -> datetime | None:
-    """When a file was written, by the clock of the place where it is; None if there is none."""
-    if isinstance(path, RemotePath):
-        return path.modified()
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
-
-
 def remove_folder(folder: Location) -> None:
     """Removes a folder and everything in it, if it exists."""
     if isinstance(folder, RemotePath):
@@ -275,6 +269,19 @@ def tensor_header(path: RemotePath) -> bytes:
         if len(start) < size or end > LONGEST:
             raise ValueError("its header is cut short")
         size = end
+
+
+def tensor_metadata(path: RemotePath) -> dict[str, str]:
+    """The metadata of a safetensors file, of which only the start is fetched.
+
+    Raises:
+        ValueError: the file has none, or is damaged.
+    """
+    header = parsed_json(tensor_header(path).decode())
+    found = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError("its header has no metadata")
+    return found
 
 
 @contextmanager

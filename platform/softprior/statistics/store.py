@@ -34,7 +34,7 @@ FORMAT = 2
 """Version of the layout, in each file's header."""
 
 KEY = "softprior-statistics"
-DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
+DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError, RecursionError)
 """What is raised on reading a file that is incomplete or not a statistics file."""
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.results.files import version_of
 
 CLOSE = 2e-2
 """Tolerance between two vectors of one token, relative to their size: one may be rounded to bfloat16."""
@@ -22,7 +23,7 @@ VOCABULARY = "vocabulary"
 PROMPTS = "_prompts"
 """The folder of a run's store with the states at prompts' own positions; no task's name begins like that."""
 
-DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
+DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError, RecursionError)
 
 
 def require_embeddings(path: Path, known: bool) -> None:
@@ -42,7 +43,7 @@ def require_embeddings(path: Path, known: bool) -> None:
     if path.stem.removeprefix("encoder.") != "resid.0" or path == beside:
         return
     if beside.is_file():
-        _compare_tokens(path, beside, path.stat().st_mtime_ns, beside.stat().st_mtime_ns)
+        _compare_tokens(path, beside, version_of(path), version_of(beside))
     elif known and _names_tokens(path):
         raise UserError(
             f"{path} belongs to an activation run but {beside} is missing, so nothing shows whether its "
@@ -59,7 +60,7 @@ def _names_tokens(path: Path) -> bool:
 
 
 @lru_cache
-def _compare_tokens(path: Path, beside: Path, *changed: int) -> None:  # noqa: ARG001  written anew, compared anew
+def _compare_tokens(path: Path, beside: Path, *versions: tuple[int, ...]) -> None:  # noqa: ARG001  written anew, compared anew
     try:
         tokens, vectors = _sampled_tokens(path)
     except DAMAGED:

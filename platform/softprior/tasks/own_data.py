@@ -20,6 +20,7 @@ from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed, kind_of
 from softprior.inputs.labels import counted
 from softprior.prompt import Row as TokenRow
+from softprior.results.files import version_of
 from softprior.tasks.answered import Answered
 from softprior.tasks.base import (
     SPLITS,
@@ -311,12 +312,12 @@ class OwnData(Answered):
 
     def _found(self) -> Splits:
         """The splits of local files, read once for as long as these do not change."""
-        facts = [require(part.local).stat() for part in self._parts if part.local is not None]
-        return _read_once(self, tuple((fact.st_size, fact.st_mtime_ns) for fact in facts))
+        files = [require(part.local) for part in self._parts if part.local is not None]
+        return _read_once(self, tuple(map(version_of, files)))
 
 
 @lru_cache(maxsize=8)
-def _read_once(task: OwnData, versions: tuple[tuple[int, int], ...]) -> Splits:  # noqa: ARG001
+def _read_once(task: OwnData, versions: tuple[tuple[int, ...], ...]) -> Splits:  # noqa: ARG001
     return _read(task)
 
 

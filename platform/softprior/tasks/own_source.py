@@ -18,6 +18,7 @@ from softprior.errors import UserError, suggestion
 from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rewritten, rows
+from softprior.results.files import version_of
 from softprior.tasks.base import SPLITS, Split
 from softprior.tasks.hub_data import Columns, hub_columns, hub_rows
 from softprior.tasks.sources import contents_fingerprint, is_path, require_filled
@@ -91,10 +92,7 @@ class Part(NamedTuple):
         """
         if self.local is not None:
             file = _file(self.local)
-            fact = file.stat()
-            return contents_fingerprint([file]) + (
-                AS_WRITTEN if _rewritten(file, fact.st_size, fact.st_mtime_ns) else ""
-            )
+            return contents_fingerprint([file]) + (AS_WRITTEN if _rewritten(file, version_of(file)) else "")
         if self.source in CHOICE_SETS:
             return data_fingerprint(self.source)
         repo, config, split = self._on_hub()
@@ -160,7 +158,7 @@ def _file(path: Path) -> Path:
 
 
 @lru_cache(maxsize=32)
-def _rewritten(path: Path, size: int, time: int) -> bool:  # noqa: ARG001  of which version
+def _rewritten(path: Path, version: tuple[int, ...]) -> bool:  # noqa: ARG001  written anew, read anew
     return rewritten(path)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, sound, text_at
+from softprior.results.files import version_of
 from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
@@ -214,13 +215,11 @@ def survey(files: Sequence[Path]) -> Survey:
     Raises:
         UserError: a file is missing, of another layout, or without a usable question.
     """
-    facts = [require(file).stat() for file in files]
-    versions = tuple((fact.st_size, fact.st_mtime_ns) for fact in facts)
-    return _survey(tuple(files), versions)
+    return _survey(tuple(files), tuple(version_of(require(file)) for file in files))
 
 
 @lru_cache
-def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> Survey:  # noqa: ARG001
+def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> Survey:  # noqa: ARG001
     reading, counts, odd = Reading(), [], set()
     for file in files:
         titles: Counter[str] = Counter()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from softprior.results.provenance import SOURCES
 from softprior.results.records import Record
 from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
+from softprior.tracking.clock import end_run, now
 from softprior.tracking.contents import curves, later, made_by, once, parameters, repeat_tag
 from softprior.tracking.posteriors import posterior_of, posteriors_of
 from softprior.tracking.studies import PARENT, PREFIX
@@ -234,7 +234,7 @@ class _Writer:
         self._log(self._parent, [(name, value, 0) for name, value in metrics.items()])
         failed = any(record.status == "failed" for record in records.values())
         status = "KILLED" if pending else "FAILED" if failed else "FINISHED"
-        self._client.set_terminated(self._parent, status=status)
+        end_run(self._client, self._parent, status)
 
     def _find_runs(self) -> dict[str, _Run]:
         """The runs of this study by trial id, and the study's own under `STUDY`.
@@ -257,7 +257,8 @@ class _Writer:
                 return found
 
     def _create_run(self, key: str, name: str, tags: dict[str, str]) -> str:
-        run = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+        made = self._client.create_run(self._experiment, start_time=now(), run_name=name, tags=tags)
+        run = str(made.info.run_id)
         self._existing[key] = _Run(run, name, "RUNNING", tags.get("sources"), {})
         return run
 
@@ -315,7 +316,7 @@ class _Writer:
         return [int(metric.step) for metric in self._client.get_metric_history(run, name)]
 
     def _end(self, run: _Run, status: str) -> None:
-        self._client.set_terminated(run.id, status=status)
+        end_run(self._client, run.id, status)
         run.status = status
 
     def _told(self, trial: TrialSpec, events: Sequence[Event]) -> None:
@@ -392,11 +393,9 @@ class _Writer:
     ) -> None:
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        at = now()
         metrics = [
-            Metric(name, value, now, step, model_id=model)
-            for name, value, step in values
-            if value is not None
+            Metric(name, value, at, step, model_id=model) for name, value, step in values if value is not None
         ]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run, metrics=metrics[start : start + BATCH])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from softprior.errors import hidden
 from softprior.results.storage import Location
 from softprior.tracking.client import BATCH, open_experiment, problem_of
+from softprior.tracking.clock import end_run, now
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +62,7 @@ def log_run(
         _log_metrics(client, run, metrics)
         for path in files:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path))
-        client.set_terminated(run, status="FINISHED" if whole else "FAILED")
+        end_run(client, run, "FINISHED" if whole else "FAILED")
     except Exception as error:  # MLflow raises whatever its database, its server or the network raise
         return problem_of(error)
     return None
@@ -74,7 +74,7 @@ def _found(client: MlflowClient, experiment: str, name: str, tags: dict[str, str
         if run.data.tags.get(NUMBERS) == tags[NUMBERS]:
             return str(run.info.run_id)
         client.delete_run(run.info.run_id)
-    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+    return str(client.create_run(experiment, start_time=now(), run_name=name, tags=tags).info.run_id)
 
 
 def _log_metrics(client: MlflowClient, run: str, metrics: Mapping[str, Mapping[int, float]]) -> None:
@@ -82,9 +82,9 @@ def _log_metrics(client: MlflowClient, run: str, metrics: Mapping[str, Mapping[i
     from mlflow.entities import Metric
 
     known = client.get_run(run).data.metrics
-    now = int(time.time() * 1000)
+    at = now()
     new = [
-        Metric(name, float(value), now, step)
+        Metric(name, float(value), at, step)
         for name, values in metrics.items()
         if name not in known
         for step, value in values.items()

@@ -6,12 +6,12 @@ It is a tag of the experiment, which the pages list among the saved views and wh
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softprior.inputs.entries import Entry
 from softprior.tasks import TASKS, Task
+from softprior.tracking.clock import now
 from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def write_view(client: MlflowClient, experiment: str, trials: Sequence[Parameter
     state = json.dumps(view(trials))
     if has_view(tags) and _state(tags[VIEW + KEY]) == state:
         return
-    now = int(time.time() * 1000)
-    value = json.dumps({"name": NAME, "createdAt": now, "updatedAt": now, "state": state})
+    value = json.dumps({"name": NAME, "createdAt": now(), "updatedAt": now(), "state": state})
     client.set_experiment_tag(experiment, VIEW + KEY, value)
 
 

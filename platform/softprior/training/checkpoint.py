@@ -18,7 +18,7 @@ from softprior.results.files import write_atomically
 from softprior.results.posteriors import Vectors
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Continued, Score, StepPoint
-from softprior.results.storage import Location, RemotePath, local_copy, tensor_header
+from softprior.results.storage import Location, RemotePath, local_copy, tensor_metadata
 from softprior.training.cost import Meter
 
 
@@ -106,7 +106,7 @@ def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, T
 def _load(path: Location, trial: str, *, with_tensors: bool) -> tuple[Header, dict[str, Tensor]] | None:
     try:
         if isinstance(path, RemotePath) and not with_tensors:
-            metadata, tensors = json.loads(tensor_header(path))["__metadata__"], {}
+            metadata, tensors = tensor_metadata(path), {}
         else:
             with local_copy(path) as here, safe_open(here, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -19,6 +19,7 @@ from pydantic import PydanticUserError
 from softprior.errors import UserError
 from softprior.inputs.components import Offered, Table, missing_methods
 from softprior.inputs.labels import by_number
+from softprior.inputs.origins import OWN_FILE
 from softprior.inputs.paths import home_path
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
@@ -87,7 +88,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
     Raises:
         UserError: the file fails, defines no component or one that lacks a method, or names two alike.
     """
-    module = ModuleType(f"softprior_own_{re.sub(r'[^A-Za-z0-9_]', '_', code.origin)}")
+    module = ModuleType(f"{OWN_FILE}{re.sub(r'[^A-Za-z0-9_]', '_', code.origin)}")
     if module.__name__ not in sys.modules:
         sys.modules[module.__name__] = module  # where annotations look for names
         try:

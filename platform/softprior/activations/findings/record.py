@@ -43,6 +43,7 @@ class Findings(Numbers):
         sentences: what the numbers say about each claim.
         commit: of the code that found them, see `provenance`.
         sources: its hash.
+        summary: SHA-256 of the summary of the run that made the store; None for another store.
     """
 
     seed: int
@@ -55,6 +56,7 @@ class Findings(Numbers):
     sentences: tuple[str, ...] = ()
     commit: str | None
     sources: str
+    summary: str | None = None
 
 
 Found = TypeVar("Found", bound=Numbers)
