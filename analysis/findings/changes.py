@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from analysis.findings.design import Design, Expected, expected, key_of, planned_steps
+from analysis.findings.design import Design, Expected, expected, planned_steps
 from analysis.findings.study import Cell, Run
 from softprior.inputs.labels import by_number
 
 
 def lost(cell: Cell, priors: Expected) -> list[str]:
     """The priors that were planned in a cell and have no finished trial there."""
-    here = {key_of(run.record.spec).prior for run in _runs(cell)}
+    if not priors:
+        return []
+    here = {run.key.prior for run in _runs(cell)}
     return [name for one in _cells(cell) for key, name in priors.get(one, {}).items() if key not in here]
 
 
 def lost_reference(cell: Cell, priors: Expected) -> list[str]:
     """The first of a cell's planned priors, which others are compared with, if none of it has finished."""
     gone = lost(cell, priors)
+    if not gone:
+        return []
     firsts = [next(iter(own.values())) for own in (priors.get(key, {}) for key in _cells(cell)) if own]
     return [name for name in firsts if name in gone]
 
@@ -38,8 +42,7 @@ def is_planned(run: Run, design: Design, priors: Expected) -> bool:
     Args:
         priors: of this design alone.
     """
-    key = key_of(run.record.spec)
-    return run.seed in design.seeds and key.prior in priors.get(key.cell, {})
+    return run.seed in design.seeds and run.key.prior in priors.get(run.key.cell, {})
 
 
 class Addition(NamedTuple):
@@ -78,7 +81,7 @@ def added(runs: Iterable[Run], design: Design | None) -> tuple[list[Run], list[A
     known = {key for own in priors.values() for key in own}
     new: dict[str, set[str]] = {}
     for run in others:
-        if key_of(run.record.spec).prior not in known:
+        if run.key.prior not in known:
             new.setdefault(run.axes["prior"], set()).add(run.id)
     found = [Addition(f"prior {name}", frozenset(trials)) for name, trials in new.items()]
     if seeds:
@@ -100,7 +103,7 @@ def _steps(runs: Iterable[Run], planned: Mapping[str, int]) -> list[Addition]:
     for run in runs:
         spec = run.record.spec
         own = 0 if spec.training is None else spec.training.steps
-        before = planned.get(key_of(spec).cell, own)
+        before = planned.get(run.key.cell, own)
         if run.record.continued is not None:
             words["beyond"][run.id] = run.record.continued.step
         elif own != before:
@@ -112,7 +115,7 @@ def _steps(runs: Iterable[Run], planned: Mapping[str, int]) -> list[Addition]:
 
 
 def _cells(cell: Cell) -> set[str]:
-    return {key_of(run.record.spec).cell for run in _runs(cell)}
+    return {run.key.cell for run in _runs(cell)}
 
 
 def _runs(cell: Cell) -> list[Run]:

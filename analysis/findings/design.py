@@ -69,7 +69,8 @@ def design_of(trials: Iterable[TrialSpec]) -> Design:
     priors: dict[str, dict[str, PlannedPrior]] = {}
     for trial in trained:
         assert trial.prior is not None
-        value, key = trial.without_paths(), key_of(trial)
+        value = trial.without_paths()
+        key = _key_of(trial, value)
         cells[key.cell] = PlannedCell(
             task=value["task"],
             method=value["method"],
@@ -107,7 +108,10 @@ def read_design(value: object, path: object) -> Design | None:
 
 def key_of(trial: TrialSpec) -> Key:
     """The key of a trial with a prior."""
-    value = trial.without_paths()
+    return _key_of(trial, trial.without_paths())
+
+
+def _key_of(trial: TrialSpec, value: Mapping[str, Any]) -> Key:
     cell = [value["task"], value["method"], value["regularisers"]]
     return Key(_text(cell), _text([value["prior"], trial.prior_fingerprint]))
 

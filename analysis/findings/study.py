@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from analysis.findings.design import Design
+from analysis.findings.design import Design, Key, key_of
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
 from softprior.inputs.entry_texts import names
@@ -50,6 +50,11 @@ class Run:
     @property
     def id(self) -> str:
         return self.record.id
+
+    @cached_property
+    def key(self) -> Key:
+        """What identifies it in a design."""
+        return key_of(self.record.spec)
 
     @property
     def loss(self) -> float | None:

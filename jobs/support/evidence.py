@@ -10,7 +10,7 @@ from analysis.findings.common import ALSO, Judged
 from analysis.findings.design import expected as designed
 from analysis.findings.design import key_of, planned_steps, read_design
 from analysis.findings.evidence import Evidence
-from analysis.findings.judging import case
+from analysis.findings.judging import Case, case
 from analysis.findings.planning import seen
 from analysis.findings.rules import Tested
 from analysis.findings.study import Study
@@ -40,6 +40,18 @@ NONE = (
 )
 
 
+class Prospect(NamedTuple):
+    """What claims will look at once all trials of a plan have finished.
+
+    Attributes:
+        seeds: number of seeds.
+        cases: of each claim, one for each of its cells.
+    """
+
+    seeds: int
+    cases: Sequence[tuple[Judged, Sequence[Case]]]
+
+
 class ClaimTest(NamedTuple):
     """A test that a study's findings will make.
 
@@ -53,8 +65,8 @@ class ClaimTest(NamedTuple):
     test: Tested
 
 
-def claim_tests(study: Study, claims: Sequence[Judged] = JUDGED) -> list[ClaimTest]:
-    """The tests of claims once all trials of a plan have finished, with p-values that mean nothing.
+def prospect(study: Study, claims: Sequence[Judged] = JUDGED) -> Prospect:
+    """What claims will look at, with numbers and p-values that mean nothing.
 
     The claims themselves look at invented results of these trials, so that these are their tests, whatever
     their rules. Where the number depends on results, a prompt is taken to be better than none, and priors to
@@ -63,8 +75,18 @@ def claim_tests(study: Study, claims: Sequence[Judged] = JUDGED) -> list[ClaimTe
     Args:
         study: see `expected`.
     """
-    cases = [case(judged, evidence) for judged in claims for evidence in judged.evidence(study)]
-    return [ClaimTest(one.judged.claim.name, one.evidence.where, test) for one in cases for test in one.tests]
+    cases = [(judged, [case(judged, evidence) for evidence in judged.evidence(study)]) for judged in claims]
+    return Prospect(len({run.seed for run in study.runs}), cases)
+
+
+def claim_tests(known: Prospect) -> list[ClaimTest]:
+    """The tests of all claims."""
+    return [
+        ClaimTest(judged.claim.name, one.evidence.where, test)
+        for judged, cases in known.cases
+        for one in cases
+        for test in one.tests
+    ]
 
 
 def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
@@ -92,11 +114,11 @@ def forecast(
     """
     if all(trial.seed is None for trial in trials):
         return []
-    study, claims = expected(trials, components, shape), planned_claims(folder)
-    lines = [*additions(trials, folder), *evidence(study, claims)]
+    known = prospect(expected(trials, components, shape), planned_claims(folder))
+    lines = [*additions(trials, folder), *evidence(known)]
     if dry:
-        return [*lines, *judged_or_not(study, claims, whole)]
-    if judges_none(study, claims):
+        return [*lines, *judged_or_not(known, whole)]
+    if judges_none(known):
         lines.append(f"{NONE}; --dry-run says what each of them lacks")
     return lines
 
@@ -140,16 +162,12 @@ def _seeds(seeds: Iterable[int]) -> str:
     return f"{by_number(len(known), 'seed', 'seeds')} {', '.join(map(str, known))}"
 
 
-def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
-    """What the tests of the whole study can give with its seeds, in one line; none where nothing is tested.
-
-    Args:
-        study: see `expected`.
-    """
-    seeds = len({run.seed for run in study.runs})
+def evidence(known: Prospect) -> list[str]:
+    """What the tests of the whole study can give with its seeds, in one line; none if nothing is tested."""
+    seeds = known.seeds
     if seeds == 1:
         return [ONE_SEED]
-    tests = claim_tests(study, claims)
+    tests = claim_tests(known)
     flips = [one for one in tests if one.test.least > 0]
     if not flips:
         return []
@@ -170,21 +188,19 @@ def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
     return [line]
 
 
-def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -> list[str]:
+def judged_or_not(known: Prospect, whole: bool = False) -> list[str]:
     """The claims that the whole study judges, and a line for each that lacks something.
 
     One seed, which every claim lacks, has a line of its own (`ONE_SEED`).
 
     Args:
-        study: see `expected`.
         whole: a line for each reason, with its places, in place of what would change it.
     """
-    seeds = len({run.seed for run in study.runs})
-    single = seeds == 1
+    single = known.seeds == 1
     named, lines = [], []
-    for judged in claims:
-        found = judged.evidence(study)
-        has_number = any(not known.missing for known in found)
+    for judged, cases in known.cases:
+        found = [one.evidence for one in cases]
+        has_number = any(not own.missing for own in found)
         lacking = {
             reason: where
             for reason, where in _lacking(found).items()
@@ -198,7 +214,7 @@ def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -
             lines += [f"  {name(judged)}{where}: {reason}" for reason, where in lacking.items()]
         elif advice:
             lines.append(f"  {name(judged)}{', in places' if has_number else ''}: {'; '.join(advice)}")
-    still = "" if single else still_undecided(study, claims, seeds)
+    still = "" if single else still_undecided(known)
     heading = f"judged by this study: {', '.join(named)} ({LISTED}){still}" if named else NONE
     if not lines:
         return [heading]
@@ -206,18 +222,18 @@ def judged_or_not(study: Study, claims: Sequence[Judged], whole: bool = False) -
     return [heading, f"not judged, unless you {more}do as follows{details}:", *lines]
 
 
-def still_undecided(study: Study, claims: Sequence[Judged], seeds: int) -> str:
+def still_undecided(known: Prospect) -> str:
     """The claims that so few seeds leave undecided whatever the numbers, as the end of a line.
 
     They have sign-flip tests alone. Tests of equality may come first in Holm's correction, which is then over
     the sign-flip tests.
     """
-    tests = claim_tests(study, claims)
+    tests = claim_tests(known)
     flips = [one.claim for one in tests if one.test.least > 0]
     others = {one.claim for one in tests if one.test.least == 0}
-    few = [name(judged) for judged in claims if judged.claim.name in {*flips} - others]
+    few = [name(judged) for judged, _ in known.cases if judged.claim.name in {*flips} - others]
     fewest = power.fewest_seeds(len(flips)) if flips else 0
-    if not few or (fewest is not None and fewest <= seeds):
+    if not few or (fewest is not None and fewest <= known.seeds):
         return ""
     until = "with any number of seeds" if fewest is None else f"below {fewest} seeds"
     return f"; undecided {until}, whatever the numbers: {', '.join(few)}"
@@ -237,6 +253,6 @@ def _lacking(found: Sequence[Evidence]) -> dict[str, str]:
     return {reason: f" ({places(own)})" if len(own) < len(found) else "" for reason, own in where.items()}
 
 
-def judges_none(study: Study, claims: Sequence[Judged]) -> bool:
+def judges_none(known: Prospect) -> bool:
     """Whether the whole study judges no claim."""
-    return all(known.missing for judged in claims for known in judged.evidence(study))
+    return all(one.evidence.missing for _, cases in known.cases for one in cases)

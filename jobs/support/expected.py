@@ -50,10 +50,11 @@ FARTHER = 0.02
 def expected(trials: Sequence[TrialSpec], components: Components, shape: Shape | None) -> Study:
     """A study in which every trial has finished, and prompts are better than none."""
     generator = numpy_generator(0, "expected study")
-    priors = list(dict.fromkeys(t.prior.canonical() for t in trials if t.prior is not None))
+    texts = dict.fromkeys(t.prior.canonical() for t in trials if t.prior is not None)
+    priors = {text: at for at, text in enumerate(texts)}
     records, posteriors = [], {}
     for trial in trials:
-        at = 0 if trial.prior is None else priors.index(trial.prior.canonical())
+        at = 0 if trial.prior is None else priors[trial.prior.canonical()]
         method = components.method(trial)
         places = [] if trial.prior is None else _places(method, shape)
         direct, count = method.network() is None, method.count()
@@ -125,6 +126,8 @@ def _probes(
 ) -> tuple[Probed, ...]:
     """The probes that the prompt can have."""
     wanted = [probe for probe in probes_of(trial) if why_skipped(probe, places, count) is None]
+    if not wanted:
+        return ()
     found: dict[Probe, Found] = {
         "removal": Removal(removed=1, random_draws=(), **_invented("removal", generator)),
         "projection": Projection(tokens=(), **_invented("projection", generator)),

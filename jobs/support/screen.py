@@ -31,13 +31,15 @@ def screen() -> Console:
 
 def tell(console: Console, lines: Iterable[str]) -> None:
     """Prints lines that are broken between words in a narrow window, what goes on being indented further."""
+    parts: list[str] = []
     for line in lines:
         inside = " " * (len(line) - len(line.lstrip()) + 2)
         words = textwrap.TextWrapper(
             console.width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False
         )
-        for part in words.wrap(line) or [""]:
-            console.print(part, soft_wrap=True)
+        parts += words.wrap(line) or [""]
+    if parts:
+        console.print("\n".join(parts), soft_wrap=True)
 
 
 def tell_unsent(console: Console, uri: str, problem: str) -> None:

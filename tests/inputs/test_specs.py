@@ -105,6 +105,7 @@ def test_canonical_text_has_sorted_keys_and_no_spaces():
     assert Rate(value=0.5).canonical() == '{"relative":false,"value":0.5}'
     one, two = Entry(name="a", params={"x": 1, "y": 2}), Entry(name="a", params={"y": 2, "x": 1})
     assert one.canonical() == two.canonical()
+    assert one.model_copy(update={"name": "b"}).canonical() == '{"name":"b","params":{"x":1,"y":2}}'
 
 
 def test_a_trial_survives_its_own_json():
@@ -134,8 +135,8 @@ def test_every_difference_gives_another_id():
         "reordered": 1,
     }
     assert set(changes) == set(TrialSpec.model_fields) - {"model", "paths"}
-    ids = {TRIAL.model_copy(update={key: value}).id for key, value in changes.items()}
-    assert len(ids | {TRIAL.id}) == len(changes) + 1
+    ids = {TRIAL.id} | {TRIAL.model_copy(update={key: value}).id for key, value in changes.items()}
+    assert len(ids) == len(changes) + 1
 
 
 def test_names_paths_and_checkpoints_are_no_part_of_the_id():

@@ -23,7 +23,7 @@ from analysis.inference.permutation import least_p
 from analysis.report import grid
 from analysis.report.values import Table
 from jobs.support.beginnings import tell_beginning, tell_dry_run
-from jobs.support.evidence import claim_tests, forecast, judged_or_not
+from jobs.support.evidence import claim_tests, forecast, judged_or_not, prospect
 from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
@@ -82,7 +82,7 @@ def test_a_plan_has_the_tests_that_its_findings_make(truth: Truth, model: KnownM
     plan: Any = SimpleNamespace(trials=trials, components=Components.of(trials), model=model)
     claims = [judged for judged in JUDGED if judged.claim.name not in (*BESIDE, "forgetting")]
     made = Counter((f.claim.name, f.where) for f in judge(study, claims) for _ in f.comparisons)
-    found = claim_tests(results(plan), claims)
+    found = claim_tests(prospect(results(plan), claims))
     # A finding of equality compares all pairs, and tests them together and each with the first.
     equal = {"quality", "between", "cut-or-keep"}
     assert Counter((t.claim, t.where) for t in found if t.claim not in equal) == Counter(
@@ -101,13 +101,13 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
         training={"steps": 8, "batch": 8, "curve": 4},
         evaluation={"also": [{"language": {"data": str(text), "length": 24}}]},
     )
-    found = Counter(test.claim for test in claim_tests(results(plan), JUDGED))
+    found = Counter(test.claim for test in claim_tests(prospect(results(plan), JUDGED)))
     assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
 
 
 def test_a_short_curve_does_not_ask_for_steps_that_are_there(tmp_path: Path) -> None:
     plan = planned(tmp_path, seeds=[0, 1], training={"steps": 8, "batch": 8, "curve": 2})
-    told = " ".join(judged_or_not(results(plan), JUDGED, whole=True))
+    told = " ".join(judged_or_not(prospect(results(plan), JUDGED), whole=True))
     assert "2 points after the start; set training.curve to 4 or more" in told
 
 
@@ -140,7 +140,7 @@ def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None
             evaluation={"examples": 10, "probes": probes, "twin": True},
         )
         known = [judged for judged in JUDGED if judged.claim.name in BESIDE]
-        tests = claim_tests(results(plan), known)
+        tests = claim_tests(prospect(results(plan), known))
         assert all("soft" in test.where or method for test in tests)
         return Counter(test.claim for test in tests)
 
@@ -239,7 +239,7 @@ def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
         seeds=[0, 1],
         training={"steps": 8, "batch": 8, "curve": 4},
     )
-    judged, heading, *lines = judged_or_not(results(plan), JUDGED, whole=True)
+    judged, heading, *lines = judged_or_not(prospect(results(plan), JUDGED), whole=True)
     assert judged.startswith("judged by this study: 1 memory, 2 collapse, 3 quality, 4 speed (")
     assert heading == "not judged, unless you do as follows:"
     said = [line.partition(":")[0] for line in lines]
@@ -250,7 +250,7 @@ def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
     assert not any(line.startswith("  3 quality") for line in lines)
     (radii,) = [line for line in lines if line.startswith("  4 speed")]
     assert radii.endswith("; use soft, prefix, or deep with a token level")
-    _, heading, *short = judged_or_not(results(plan), JUDGED)
+    _, heading, *short = judged_or_not(prospect(results(plan), JUDGED))
     assert heading == "not judged, unless you do as follows (--all says why):"
     assert "  4 speed, in places: use soft, prefix, or deep with a token level" in short
     assert "  17 routing: add the method prefix" in short
@@ -260,7 +260,7 @@ def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
     """Nine flips and one test of equality, which counts in Holm's correction as they do."""
     plan = planned(tmp_path, seeds=list(range(7)), training={"steps": 8, "batch": 8, "curve": 4})
-    assert len(claim_tests(results(plan), JUDGED)) == 10
+    assert len(claim_tests(prospect(results(plan), JUDGED))) == 10
     best = 10 * 2 / 2**7
     assert lines(plan, tmp_path) == [
         f"7 seeds: 9 sign-flip tests of 4 claims can give p = 0.016 at best, {best:.2g} after Holm's "
@@ -405,7 +405,7 @@ def test_claims_that_few_seeds_leave_undecided_are_named(tmp_path: Path) -> None
     few = "; undecided below 9 seeds, whatever the numbers: 1 memory, 2 collapse"
     for seeds, told in ((3, few), (9, "")):
         plan = planned(tmp_path, seeds=list(range(seeds)))
-        assert judged_or_not(results(plan), JUDGED)[0].partition(")")[2] == told
+        assert judged_or_not(prospect(results(plan), JUDGED))[0].partition(")")[2] == told
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

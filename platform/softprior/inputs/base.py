@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, TypeVar
+from functools import cached_property
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
@@ -28,7 +29,19 @@ class Spec(BaseModel):
         Raises:
             ValueError: a parameter is not finite, so it has no form in JSON.
         """
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> str:
+        """Plans of thousands of trials ask for it often."""
         return canonical_text(self.model_dump(mode="json"))
+
+    def __copy__(self) -> Self:
+        """A copy without what is cached, as `model_copy` gives other values to its fields."""
+        found = super().__copy__()
+        for name in found.__dict__.keys() - type(self).model_fields:
+            del found.__dict__[name]
+        return found
 
 
 def parsed_json(text: str) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -447,7 +448,7 @@ class TrialSpec(Spec):
         value["task"]["params"] = {k: v for k, v in value["task"]["params"].items() if k not in data}
         return value | {axis: without(value[axis], axis) for axis in ("prior", "regularisers")}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of what decides the result.
 
