@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.findings.reading import Reading
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
-from softprior.library.model import Model
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.base import Task
 from softprior.tasks.prepare import prepared_here
 from softprior.tasks.prepared import PreparedSplit
+
+if TYPE_CHECKING:
+    from softprior.library.model import Model
 
 LETTERS = 4_000_000
 """Most letters of all answers together: with maps and curves a page of 500 trials stays below 15 MB."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,10 +16,12 @@ from softprior.assets.tokens import vocabulary_ids
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
-from softprior.library.model import Model, load_model
 from softprior.results.posteriors import Posterior, Vectors
 from softprior.statistics.geometry import nearest
 from softprior.training.source import vocabulary
+
+if TYPE_CHECKING:
+    from softprior.library.model import Model
 
 NEAREST = 3
 """Tokens that are shown for each vector of a posterior; of its sample there is one."""
@@ -59,6 +61,8 @@ def open_model(spec: object, fingerprint: object) -> Words:
             return Words(
                 None, f"the model {model.id} has over {LARGEST:,} weights, which a report does not load"
             )
+        from softprior.library.model import load_model  # 100 MB of transformers
+
         with quiet():
             return Words(load_model(model))
     except UserError as error:

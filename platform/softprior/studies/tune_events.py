@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 DIED = "its process died"
 STARVED = "Ray ended its process because the node was low on memory"
 TIMES = {1: "once", 2: "twice"}
+
+RUNNING = 64
+"""Trials whose specs are kept: observers hold what they are told, and each event would bring another copy."""
 
 
 Trials = list[TuneTrial]
@@ -197,4 +201,9 @@ def _last_error(trial: TuneTrial) -> str:
 
 
 def _spec(trial: TuneTrial) -> TrialSpec:
-    return TrialSpec.model_validate_json(trial.config["trial"])
+    return _parsed(trial.config["trial"])
+
+
+@lru_cache(RUNNING)
+def _parsed(text: str) -> TrialSpec:
+    return TrialSpec.model_validate_json(text)
