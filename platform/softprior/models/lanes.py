@@ -8,7 +8,7 @@ depends on the number of threads, as it does without lanes; `PackedModel.ragged`
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -53,7 +53,9 @@ def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]
 
     torch.set_num_threads(each)  # those of the matrix library are the whole process's
     try:
-        return list(_pool(len(runs)).map(alone, runs))
+        done = [_pool(len(runs)).submit(alone, run) for run in runs]
+        wait(done)  # also after an error: none may set the number again once it is given back
+        return [lane.result() for lane in done]
     finally:
         torch.set_num_threads(threads)
 
