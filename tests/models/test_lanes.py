@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -39,33 +40,60 @@ def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, th
     runs = lanes.lanes(torch.tensor(lengths), threads)
     assert [row for first, last in runs for row in range(first, last)] == list(range(len(lengths)))
     assert all(first < last for first, last in runs)
-    count = min(threads, sum(lengths) // lanes.LEAST)
-    assert len(runs) <= max(1, count)
-    if count > 1:
+    assert threads % len(runs) == 0, "a thread has nothing to do"
+    if len(runs) > 1:
         most = max(sum(lengths[first:last]) for first, last in runs)
-        assert most <= sum(lengths) / count + max(lengths)
+        assert sum(lengths) / len(runs) >= lanes.LEAST
+        assert most <= lanes.UNEVEN * sum(lengths) / len(runs)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "threads", "runs"),
+    [
+        ([200, 220, 210, 190], 2, [(0, 2), (2, 4)]),
+        ([200, 220, 210, 190], 8, [(0, 2), (2, 4)]),
+        ([300] * 4, 8, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        ([200, 220], 2, [(0, 2)]),
+        ([2000, 100, 100], 2, [(0, 3)]),
+        ([300] * 5, 8, [(0, 2), (2, 5)]),
+        ([300] * 5, 1, [(0, 5)]),
+    ],
+)
+def test_batches_are_divided_where_it_is_worth_it(lengths, threads, runs):
+    assert lanes.lanes(torch.tensor(lengths), threads) == runs
 
 
 def test_threads_are_shared_and_given_back_also_after_an_error():
     torch.set_num_threads(4)
     assert lanes.side_by_side(lambda run: (run, torch.get_num_threads()), [1, 2]) == [(1, 2), (2, 2)]
+    ended = []
+
+    def fails_at_once(seconds):
+        time.sleep(seconds)
+        ended.append(seconds)
+        return 1 / seconds
+
     with pytest.raises(ZeroDivisionError):
-        lanes.side_by_side(lambda run: 1 / run, [1, 0])
+        lanes.side_by_side(fails_at_once, [0, 0.2])
+    assert ended == [0, 0.2], "a pass still uses the model"
     assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
     monkeypatch.setattr(lanes, "LEAST", 1)
+    monkeypatch.setattr(lanes, "UNEVEN", 2)
     monkeypatch.setattr(causal_chunks, "LEAST", 3)
     host = LocalLM(random_model(family, ATTENTION), "weights")
     batch = example_batch(host.info())
-    runs = lanes.lanes(batch.lengths, 3) if host._regimes.longest is None else [()]
+    steady = host._regimes.longest is None
+    runs = lanes.lanes(batch.lengths, 2) if steady else [()]
+    assert len(runs) == (2 if steady else 1)
     for name, prompt in example_prompts(host).items():
         host.ragged = False
         right = host.loss(prompt, batch, grad=True)
         host.ragged = True
-        torch.set_num_threads(3)
+        torch.set_num_threads(2)
         with met(host._blocks.layers[0], len(runs)):
             found, again = host.loss(prompt, batch, grad=True), host.loss(prompt, batch, grad=True)
         torch.set_num_threads(1)
@@ -80,6 +108,7 @@ def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
 
 def test_requests_that_share_a_pass_are_divided_too(monkeypatch):
     monkeypatch.setattr(lanes, "LEAST", 1)
+    monkeypatch.setattr(lanes, "UNEVEN", 2)
     host = LocalLM(random_model("llama", ATTENTION), "weights")
     batch = example_batch(host.info())
     for prompt in example_prompts(host).values():

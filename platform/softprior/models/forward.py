@@ -80,10 +80,12 @@ class PackedModel:
         self._compiled = True
 
     @property
-    def kernels(self) -> Literal["padded", "ragged", "compiled"]:
+    def kernels(self) -> Literal["padded", "chunked", "ragged", "compiled"]:
         """See `ModelInfo.kernels`."""
         if self._compiled:
             return "compiled"
+        if self.ragged and self.device.type == "cpu":
+            return "chunked"
         return "ragged" if self.ragged and takes(self.device, self.dtype) else "padded"
 
     def _fuses(self, states: Tensor) -> bool:

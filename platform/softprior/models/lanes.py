@@ -7,9 +7,11 @@ depends on the number of threads, as it does without lanes; `PackedModel.ragged`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -17,50 +19,67 @@ from jaxtyping import Int
 from torch import Tensor
 
 LEAST = 256
-"""Positions per lane, at least: each lane computes the prompt and pays for every operation once more."""
+"""Tokens per lane, at least: each lane computes the prompt and pays for every operation once more."""
+
+UNEVEN = 1.25
+"""Tokens of the largest lane over those of the mean, at most: the other threads wait for it."""
+
+THREADS = 1024
+"""Lanes at a time, at most; a thread is made when all others are busy."""
 
 RunT = TypeVar("RunT")
 DoneT = TypeVar("DoneT")
 
+_one_caller = Lock()
+
 
 def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
-    """Runs of consecutive rows or batches with about equally many tokens, at most one per thread.
+    """Runs of consecutive rows or batches with about equally many tokens, which share all threads evenly.
 
     Args:
         sizes: tokens of each row or batch.
 
     Returns:
-        The index of the first of each run, and the index after its last one.
+        The index of the first of each run, and the index after its last one; a single run where lanes are not
+        worth it.
     """
     total = int(sizes.sum())
-    count = min(threads, total // LEAST)
-    if count < 2:
-        return [(0, len(sizes))]
+    most = min(threads, total // LEAST, len(sizes))
     middles = 2 * sizes.cumsum(0) - sizes
-    counts = torch.bincount(middles * count // (2 * total))
-    ends = counts[counts > 0].cumsum(0).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    for count in (n for n in range(most, 1, -1) if threads % n == 0):
+        lane = middles * count // (2 * total)
+        largest = int(torch.zeros(count, dtype=sizes.dtype).index_add(0, lane, sizes).max())
+        if largest * count <= UNEVEN * total:
+            ends = torch.bincount(lane, minlength=count).cumsum(0).tolist()
+            return list(zip([0, *ends[:-1]], ends, strict=True))
+    return [(0, len(sizes))]
 
 
 def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:
-    """What `work` makes of each run, in a thread each, which share this process's threads."""
+    """What `work` makes of each run, in a thread each, which share this process's threads.
+
+    An error is raised when all have ended: none of them still uses the model then.
+    """
     threads = torch.get_num_threads()
-    each = max(1, threads // len(runs))
+    each = threads // len(runs)
 
     def alone(run: RunT) -> DoneT:
         torch.set_num_threads(each)
         return work(run)
 
-    torch.set_num_threads(each)  # those of the matrix library are the whole process's
-    try:
-        done = [_pool(len(runs)).submit(alone, run) for run in runs]
-        wait(done)  # also after an error: none may set the number again once it is given back
-        return [lane.result() for lane in done]
-    finally:
-        torch.set_num_threads(threads)
+    with _one_caller:
+        done = [_pool().submit(alone, run) for run in runs]
+        try:
+            wait(done)
+        finally:
+            torch.set_num_threads(threads)  # a thread that sets its own sets that of all new ones as well
+    return [lane.result() for lane in done]
 
 
 @cache
-def _pool(count: int) -> ThreadPoolExecutor:
+def _pool() -> ThreadPoolExecutor:
     """Threads that stay, as the libraries keep memory for each that they have seen."""
-    return ThreadPoolExecutor(count, thread_name_prefix="lane")
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="lane")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -28,7 +28,8 @@ class ModelInfo(NamedTuple):
         embedding_factor: what the model multiplies input embeddings by in front of block 0 (12 for Granite).
         steady: longest sequence whose rotation is that of a short one; None where length plays no part.
         device: what it runs on, `cpu` or `cuda`.
-        kernels: how its attention and blocks are computed: `padded`, `ragged` or `compiled`.
+        kernels: how its attention and blocks are computed: `padded`, `chunked` (`auto` on CPUs), `ragged`
+            (`auto` on GPUs) or `compiled`.
         frozen_cache: whether losses start at the first block with vectors where they can.
         computing: with what it is computed in the process that holds it: machine, processor or GPU, number of
             threads, and of ranks if it is sharded.
@@ -47,7 +48,7 @@ class ModelInfo(NamedTuple):
     embedding_factor: float = 1.0
     steady: int | None = None
     device: str = "cpu"
-    kernels: Literal["padded", "ragged", "compiled"] = "padded"
+    kernels: Literal["padded", "chunked", "ragged", "compiled"] = "padded"
     frozen_cache: bool = False
     computing: str = ""
 
