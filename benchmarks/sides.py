@@ -44,7 +44,18 @@ class Softprior:
         self._prompt = prompt
 
     def limit(self, batch: Batch) -> float:
-        """CPU seconds of the products that a step of `soft` needs, at this process's rate of products."""
+        """CPU seconds of the products that a step of `soft` needs, at the rate of one thread.
+
+        With several threads a product takes more processor time; a step runs passes of one thread side by side.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._limit(batch)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _limit(self, batch: Batch) -> float:
         model: Any = self._host._model
         front = len(self._prompt[Place(0)])
         positions = front + batch.positions
