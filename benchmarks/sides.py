@@ -46,7 +46,8 @@ class Softprior:
     def limit(self, batch: Batch) -> float:
         """CPU seconds of the products that a step of `soft` needs, at the rate of one thread.
 
-        With several threads a product takes more processor time; a step runs passes of one thread side by side.
+        With several threads a product takes more processor time, and a step runs passes of one thread side by
+        side.
         """
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
