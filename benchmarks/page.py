@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import Result
 
@@ -43,14 +44,36 @@ class Header:
 
 Found = tuple[Header, Sequence[Result]]
 
+MACHINES = {
+    "two virtual cores of an AMD EPYC (shared)": "AMD EPYC, 2 cores",
+    "AMD EPYC, 2 virtual cores (shared)": "AMD EPYC, 2 cores",
+}
+NAMES = {
+    "short texts: ": "texts of up to 160 tokens: ",
+    " (before: a PDF of each trial's figure)": "",
+}
+"""What files of results call a machine, and parts of the names of rows, and what the page calls them now. The
+files stay as they were written."""
+
 
 def kept() -> list[Found]:
-    """All files of results, the newest first."""
+    """All files of results, the newest first, under the names of today."""
     files = [path.read_text().splitlines() for path in sorted(RESULTS.glob("*.jsonl"), reverse=True)]
     return [
-        (Header(**json.loads(first)), [Result(**json.loads(line)) for line in lines])
-        for first, *lines in files
+        (_header(json.loads(first)), [_result(json.loads(line)) for line in lines]) for first, *lines in files
     ]
+
+
+def _header(written: dict[str, Any]) -> Header:
+    machine = written["machine"]
+    return Header(**{**written, "machine": MACHINES.get(machine, machine)})
+
+
+def _result(written: dict[str, Any]) -> Result:
+    name = written["name"]
+    for old, new in NAMES.items():
+        name = name.replace(old, new)
+    return Result(**{**written, "name": name})
 
 
 def newest(found: Sequence[Found]) -> list[tuple[Header, Result]]:
