@@ -138,11 +138,12 @@ _Message = _Told | _Ended | _Added | _Close | _Detach
 
 @dataclass
 class _Run:
-    """What MLflow has of one trial: its run, name, status, sources of the code, values, last steps sent."""
+    """What MLflow has of one trial: its run, name, status, start, sources of the code, values, last steps sent."""
 
     id: str
     name: str
     status: str
+    start: int
     sources: str | None
     metrics: dict[str, float]
     trained: int = 0
@@ -234,7 +235,7 @@ class _Writer:
         self._log(self._parent, [(name, value, 0) for name, value in metrics.items()])
         failed = any(record.status == "failed" for record in records.values())
         status = "KILLED" if pending else "FAILED" if failed else "FINISHED"
-        end_run(self._client, self._parent, status)
+        end_run(self._client, self._parent, status, self._existing[STUDY].start)
 
     def _find_runs(self) -> dict[str, _Run]:
         """The runs of this study by trial id, and the study's own under `STUDY`.
@@ -251,15 +252,18 @@ class _Writer:
                 if name is not None:
                     info = run.info
                     sources, metrics = tags.get("sources"), dict(run.data.metrics)
-                    found[name] = _Run(info.run_id, info.run_name, info.status, sources, metrics)
+                    found[name] = _Run(
+                        info.run_id, info.run_name, info.status, info.start_time, sources, metrics
+                    )
             token = page.token
             if not token:
                 return found
 
     def _create_run(self, key: str, name: str, tags: dict[str, str]) -> str:
-        made = self._client.create_run(self._experiment, start_time=now(), run_name=name, tags=tags)
+        start = now()
+        made = self._client.create_run(self._experiment, start_time=start, run_name=name, tags=tags)
         run = str(made.info.run_id)
-        self._existing[key] = _Run(run, name, "RUNNING", tags.get("sources"), {})
+        self._existing[key] = _Run(run, name, "RUNNING", start, tags.get("sources"), {})
         return run
 
     def _new_parent(self) -> str:
@@ -316,7 +320,7 @@ class _Writer:
         return [int(metric.step) for metric in self._client.get_metric_history(run, name)]
 
     def _end(self, run: _Run, status: str) -> None:
-        end_run(self._client, run.id, status)
+        end_run(self._client, run.id, status, run.start)
         run.status = status
 
     def _told(self, trial: TrialSpec, events: Sequence[Event]) -> None:

@@ -55,14 +55,14 @@ def log_run(
         client.update_run(run, status="RUNNING")
         for tag, value in facts.items():
             client.set_tag(run, tag, value)
-        known = client.get_run(run).data.params
+        known = client.get_run(run)
         for parameter, given in parameters.items():
-            if parameter not in known:
+            if parameter not in known.data.params:
                 client.log_param(run, parameter, hidden(str(given))[:6000])
         _log_metrics(client, run, metrics)
         for path in files:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path))
-        end_run(client, run, "FINISHED" if whole else "FAILED")
+        end_run(client, run, "FINISHED" if whole else "FAILED", known.info.start_time)
     except Exception as error:  # MLflow raises whatever its database, its server or the network raise
         return problem_of(error)
     return None
