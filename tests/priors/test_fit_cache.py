@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from softprior.errors import UserError
 from softprior.inputs import origins
+from softprior.inputs.components import Offered
 from softprior.priors import PRIORS
 from softprior.priors import cache as module
 from softprior.priors import domain as fits
@@ -149,8 +150,7 @@ def test_each_version_of_a_package_has_fits_of_its_own(fitted, tmp_path, monkeyp
     facts = tmp_path / "moved-1.dist-info"
     facts.mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    known = {"moved": ["moved"], "pydantic": ["pydantic"]}
-    monkeypatch.setattr(origins, "packages_distributions", lambda: known)
+    monkeypatch.setattr(origins, "packages_distributions", lambda: {"moved": ["moved"]})
     for version, value in ((1, 100.0), (2, 200.0), (1, 100.0)):
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: moved\nVersion: {version}\n")
         origins._origin.cache_clear()
@@ -162,6 +162,30 @@ def test_each_version_of_a_package_has_fits_of_its_own(fitted, tmp_path, monkeyp
     (facts / "direct_url.json").write_text(json.dumps(url))
     origins._origin.cache_clear()
     assert own("moved.priors", 300.0).centre() == 300.0  # offers no component: its edits would go unseen
+
+
+@pytest.mark.usefixtures("no_origins")
+def test_own_priors_have_no_origins_and_no_package_is_looked_for(monkeypatch):
+    for name in ("packages_distributions", "entry_points"):
+        monkeypatch.setattr(origins, name, lambda name=name: pytest.fail(name))
+    assert origins.origins_of(fits.fit_gaussian, PRIORS["fitted"](), PRIORS["vae"]()) == []
+
+
+@pytest.mark.usefixtures("no_origins")
+def test_a_base_in_another_package_of_a_namespace_has_the_versions_of_both(tmp_path, monkeypatch):
+    """`acme.a` offers a component; `acme.b` is installed by a package that offers none."""
+    facts = tmp_path / "acme_b-2.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-b\nVersion: 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = type("Base", (), {"__module__": "acme.b"})
+    kind = type("Kind", (base,), {"__module__": "acme.a"})
+    offered = Offered(kind, "acme-a 1 editable 0f")
+    points = SimpleNamespace(groups={"softprior.priors", "other"})
+    monkeypatch.setattr(origins, "entry_points", lambda: points)
+    monkeypatch.setattr(origins, "installed", {"softprior.priors": {"kind": offered}}.get)
+    monkeypatch.setattr(origins, "packages_distributions", lambda: {"acme": ["acme-a", "acme-b"]})
+    assert origins.origins_of(kind()) == [offered.origin, f"{offered.origin}, acme-b 2"]
 
 
 def test_what_a_notebook_defines_is_fitted_anew(fitted, cache):

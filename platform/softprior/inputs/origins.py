@@ -12,9 +12,13 @@ from softprior.inputs.components import installed, is_editable, package_origin
 OWN_FILE = "softprior_own_"
 """How modules are called that run a file of the user's own; the rest of the name says what text it has."""
 
+OURS = {"softprior", "pydantic", *sys.stdlib_module_names}
+"""Top-level names of what has no origin. All components are pydantic's models, and no key has versions of
+libraries."""
+
 
 def origins_of(*things: object) -> list[str] | None:
-    """The code outside of softprior and Python that functions, and components with their bases, consist of.
+    """The code outside of `OURS` that functions, and components with their bases, consist of.
 
     Returns:
         Its origins. None where a part of it may change and nothing says so: in a notebook or a script, and in
@@ -33,20 +37,27 @@ def _modules(thing: object) -> set[str]:
 
 @lru_cache(maxsize=256)
 def _origin(module: str) -> str | None:
-    """The origin of a module: empty for softprior and Python, None where nothing tells versions apart."""
+    """The origin of a module: empty for what is `OURS`, None where nothing tells versions apart."""
     if module.startswith(OWN_FILE):
         return module
     package = module.partition(".")[0]
-    if package == "softprior" or package in sys.stdlib_module_names:
-        return ""
     if package == "__main__":
         return None
-    for group in entry_points().groups:
-        # What they were when they were imported; an editable package may have been edited since.
-        for offered in installed(group).values() if group.startswith("softprior.") else ():
-            if offered.kind.__module__.partition(".")[0] == package:
-                return offered.origin
-    packages = [distribution(name) for name in packages_distributions().get(package, ())]
-    if not packages or any(map(is_editable, packages)):
+    if package in OURS:
+        return ""
+    # What they were when they were imported; an editable package may have been edited since.
+    offered = {
+        offered.kind.__module__: offered.origin
+        for group in entry_points().groups
+        if group.startswith("softprior.")
+        for offered in installed(group).values()
+    }
+    if module in offered:
+        return offered[module]
+    # Several packages may share a namespace, and nothing says which of them a module in it is from.
+    found = {origin for other, origin in offered.items() if other.partition(".")[0] == package}
+    named = {origin.partition(" ")[0] for origin in found}
+    others = [distribution(name) for name in packages_distributions().get(package, ()) if name not in named]
+    if not (found or others) or any(map(is_editable, others)):
         return None
-    return ", ".join(sorted(set(map(package_origin, packages))))
+    return ", ".join(sorted(found.union(map(package_origin, others))))

@@ -138,7 +138,8 @@ _Message = _Told | _Ended | _Added | _Close | _Detach
 
 @dataclass
 class _Run:
-    """What MLflow has of one trial: its run, name, status, start, sources of the code, values, last steps sent."""
+    """What MLflow has of one trial: its run, with its name, status, start in milliseconds since 1970,
+    sources of the code and values, and the last steps sent."""
 
     id: str
     name: str
