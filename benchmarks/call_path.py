@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
 
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -55,13 +56,19 @@ class Call(NamedTuple):
 
 
 def followed(run: Callable[[], object], carriers: tuple[type, ...]) -> list[Call]:
-    """The calls that hand on a study while something runs, in order, each once."""
+    """The calls that hand on a study while something runs, in order, each once.
+
+    They are those of the calling thread and of threads that are started meanwhile. Torch has one thread, so
+    that a model hands no pass to threads of `softprior.models.lanes` that were there before.
+    """
     found: dict[Call, None] = {}
+    threads = torch.get_num_threads()
 
     def look(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and (target := place(frame.f_code)) and given(frame, carriers):
             found[Call(caller(frame), target)] = None
 
+    torch.set_num_threads(1)
     sys.setprofile(look)
     threading.setprofile(look)
     try:
@@ -69,6 +76,7 @@ def followed(run: Callable[[], object], carriers: tuple[type, ...]) -> list[Call
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
+        torch.set_num_threads(threads)
     return list(found)
 
 

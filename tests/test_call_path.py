@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.call_path import Call, followed, reached
 from jobs.study import main
@@ -46,6 +47,16 @@ def test_the_command_adds_few_places_to_it(
     assert "jobs.study:_run" in {call.target for call in calls}
     assert len({call.target for call in calls}) <= 15
     assert sum(call.up for call in calls) <= 2
+
+
+def test_no_pass_is_handed_to_threads_that_are_not_followed() -> None:
+    threads, seen = torch.get_num_threads(), list[int]()
+    try:
+        torch.set_num_threads(2)
+        followed(lambda: seen.append(torch.get_num_threads()), CARRIERS)
+        assert [*seen, torch.get_num_threads()] == [1, 2]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_functions_around_a_study_count_and_others_do_not(finished_study: Finished) -> None:
