@@ -1,6 +1,7 @@
 """The properties of `test_parsers.py` on new inputs, guided by coverage: python -m tests.hostile.fuzz
 
 An input that reaches a line of softprior that none has reached before is kept, and later ones are made of it.
+One that fails is written to a file, which the command takes to run it again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import os
 import random
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import softprior
 from softprior.assets.cache import VARIABLE
 from tests.hostile import test_parsers
+from tests.hostile.harness import EndlessError
 
 OURS = str(Path(softprior.__file__).parent)
 LONGEST = 4096  # bytes of an input
@@ -25,17 +28,36 @@ _LINES: set[tuple[CodeType, int]] = set()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs all properties in turn until the time is over; the status is 1 if one failed."""
+    """Runs all properties in turn until the time is over; the status is 1 if one failed.
+
+    With a file, runs the property that the file is named after on what is in it, and raises what that raises.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=None, help="for the same inputs again")
+    parser.add_argument("--seed", type=int, help="for the same inputs again (default: another each time)")
+    parser.add_argument("file", nargs="?", type=Path, help="an input that has failed, to be run again")
     options = parser.parse_args(arguments)
     os.environ[VARIABLE] = str(test_parsers.HERE / "cache")
-    draws, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
-    properties = [_Property(*item) for item in vars(test_parsers).items() if item[0].startswith("test_")]
-    while time.monotonic() < until:
+    tests = {
+        name: test
+        for name, test in vars(test_parsers).items()
+        if name.startswith("test_") and hasattr(test, "hypothesis")
+    }
+    if options.file is not None:
+        if options.file.name not in tests or not options.file.is_file():
+            parser.error(f"{options.file} is no file that is named after a property, as failing inputs are")
+        tests[options.file.name].hypothesis.fuzz_one_input(options.file.read_bytes())
+        print(f"{options.file.name} holds for this input")
+        return 0
+    seed = random.randrange(2**32) if options.seed is None else options.seed
+    print(f"--seed {seed}", flush=True)
+    draws, until = random.Random(seed), time.monotonic() + 60 * options.minutes
+    properties = [_Property(*item) for item in tests.items()]
+    while True:
         for one in properties:
             one.try_some(draws)
+        if time.monotonic() >= until:
+            break
     for one in properties:
         print(f"{one.name}: {one.tried:,} inputs, {len(one.kept)} kept, {len(one.failures)} failures")
     print(f"{sum(one.tried for one in properties):,} inputs, {len(_LINES):,} lines of softprior reached")
@@ -58,15 +80,22 @@ class _Property:
             content = _changed(draws, self.kept) if old else draws.randbytes(draws.randrange(1, 400))
             try:
                 pruned = _traced(self._run, content)
-            except Exception as error:
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                where = f"{self.name}: {type(error).__name__} at {last.filename}:{last.lineno}"
-                if where not in self.failures:
-                    print(where, *traceback.format_exception(error, limit=-6), sep="\n", flush=True)
-                self.failures.add(where)
+            except (Exception, EndlessError) as error:
+                self._failed(error, content)
                 continue
             if len(_LINES) > before and pruned is not None:
                 self.kept.append(pruned[:LONGEST])
+
+    def _failed(self, error: BaseException, content: bytes) -> None:
+        """Prints the first failure at each place, and where its input is kept."""
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{self.name}: {type(error).__name__} at {last.filename}:{last.lineno}"
+        if where not in self.failures:
+            path = Path(tempfile.mkdtemp(prefix="softprior-fuzz-")) / self.name
+            path.write_bytes(content)
+            print(where, *traceback.format_exception(error, limit=-6), sep="\n")
+            print(f"again: python -m tests.hostile.fuzz {path}", flush=True)
+        self.failures.add(where)
 
 
 def _changed(draws: random.Random, kept: list[bytes]) -> bytes:

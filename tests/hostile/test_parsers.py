@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path, PurePath
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 from hypothesis import assume, given, settings
@@ -31,9 +31,9 @@ from softprior.errors import UserError, hidden
 from softprior.exchange.embedded import KEY, TENSOR, load_embedded
 from softprior.inputs.data_files import Malformed, lines, parsed
 from softprior.inputs.row_files import ENDINGS, rows
-from softprior.inputs.study_files import load_grid, load_spec, parse_value
+from softprior.inputs.study_files import INVISIBLE, load_grid, load_spec, parse_value
 from softprior.inputs.validation import validate
-from softprior.prompt import Place
+from softprior.prompt import After, Kind, Place, Stack
 from softprior.results.posteriors import Posterior, load_posterior, save_posterior
 from softprior.results.records import load_record, read_study
 from softprior.results.storage import RemotePath, location, tensor_header, tensor_metadata
@@ -95,10 +95,10 @@ BYTES = st.binary(max_size=60) | TEXT.map(utf8)
 
 
 @st.composite
-def damaged(draw: st.DrawFn, sound: bytes) -> bytes:
-    """A sound content in which some pieces are others, doubled or gone."""
+def _changed(draw: st.DrawFn, sound: bytes) -> bytes:
+    """A sound content in which some pieces are others, doubled or gone, and which may still be equal."""
     content = sound
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
         stop = min(len(content), start + draw(st.integers(0, 12)))
         piece = draw(HOSTILE.map(utf8) | st.binary(max_size=6) | st.just(2 * content[start:stop]))
@@ -106,11 +106,21 @@ def damaged(draw: st.DrawFn, sound: bytes) -> bytes:
     return content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
+def damaged(sound: bytes) -> st.SearchStrategy[bytes]:
+    """Contents that differ from a sound one."""
+    return _changed(sound).filter(lambda content: content != sound)
+
+
+def json_values(keys: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    return st.recursive(
+        st.none() | st.booleans() | numbers | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=6,
+    )
+
+
+JSON = json_values(st.text())
 SEARCH = GOOD.replace("[0.05]", "{search: {low: 0.01, high: 1, log: true}}") + "search: {trials: 3}\n"
 RUN = "name: small\nmodel: {id: tiny}\ntasks: [arithmetic]\nsites: [resid.0, key.1]\nsample: 10\n"
 
@@ -140,6 +150,22 @@ def test_searches_and_their_ranges(content: bytes) -> None:
     found(read)
 
 
+def test_what_is_damaged_was_sound() -> None:
+    """A reader that refuses everything would pass the other tests."""
+    assert found(lambda: load_grid(file("study.yaml", GOOD.encode())))
+    assert found(lambda: load_spec(ActivationsSpec, file("run.yaml", RUN.encode())))
+    assert found(lambda: load(file("search.yaml", SEARCH.encode())))
+    assert found(lambda: list(rows(file("rows.csv", TABLE))))
+    assert found(lambda: list(rows(file("rows.jsonl", LINES))))
+    assert found(lambda: survey([file("questions.json", ASKED)]))
+    assert found(lambda: read_code(file("own.py", CODE)))
+    assert found(lambda: load_record(file("record.json", RECORD.read_bytes())))
+    content = save({TENSOR: torch.ones(1, 2)}, {KEY: EMBEDDED.decode()})
+    assert found(lambda: load_embedded(file("embedded.safetensors", content)))
+    for kind in READERS:
+        assert found(lambda kind=kind: [READ[kind](_written(kind)[0])])
+
+
 KEYS = st.sampled_from(["rates", "priors[0]", "training.steps", "model", "methods[0].soft.tokens", "x"])
 
 
@@ -149,11 +175,16 @@ def test_overrides(key: str, value: str) -> None:
     found(lambda: load_grid(file("study.yaml", GOOD.encode()), (f"{key}={value}", value)))
 
 
+PLAIN = st.text(st.characters(exclude_categories=["Cs", *INVISIBLE], max_codepoint=0xFFFF), max_size=8)
+HIDDEN = st.characters(categories=sorted(INVISIBLE), exclude_characters=" ", max_codepoint=0xFFFF)
+
+
 @few
-@given(JSON)
-def test_a_value_of_json_is_the_same_on_the_command_line(value: object) -> None:
-    known = found(lambda: parse_value(json.dumps(value)))
-    assert known is None or known == value
+@given(json_values(PLAIN), HIDDEN)
+def test_a_value_of_json_is_the_same_on_the_command_line(value: object, key: str) -> None:
+    """Only a key that nobody sees is refused (and one of more than 1,024 characters, which YAML has not)."""
+    assert found(lambda: [parse_value(json.dumps(value))]) == [value]
+    assert found(lambda: [parse_value(json.dumps({key: value}))]) is None
 
 
 def some(*pieces: str) -> st.SearchStrategy[str]:
@@ -172,9 +203,25 @@ def test_names_of_places(name: str) -> None:
 
 
 @few
-@given(st.lists(TEXT | st.sampled_from(["resid.2", "resid.10", "final", "encoder.key.1"]), max_size=4))
-def test_names_of_sites(names: list[str]) -> None:
-    sorted((name for name in names if len(name) < 256), key=site_order)
+@given(*(st.sampled_from(get_args(part)) for part in (Stack, Kind, After)), st.integers(0), st.booleans())
+def test_names_of_places_read_back(stack: str, kind: str, after: str, block: int, behind: bool) -> None:
+    name = f"{stack}.{block}.{kind}.{after}{'.after_bos' if behind else ''}"
+    assert Place.parse(name).name == name
+
+
+SITES = [
+    *("encoder.resid.2", "encoder.resid.10", "encoder.final", "encoder.key.1"),
+    *("decoder.resid.0", "decoder.final", "decoder.key.7", "decoder.value.3"),
+]
+"""Some sites in the order of a pass through the model."""
+
+
+@few
+@given(st.permutations(SITES), st.lists(TEXT.filter(lambda name: len(name) < 256), max_size=4))
+def test_names_of_sites(sites: list[str], others: list[str]) -> None:
+    """They are in the order of a pass, whatever lies beside them."""
+    known = sorted([*others, *sites], key=site_order)
+    assert [name for name in known if name in SITES] == SITES
 
 
 TABLE = b'q,a\n"one, two",1\n2,"3 ""x"""\n'
@@ -274,8 +321,11 @@ def test_numbers_in_answers_read_back(value: Fraction) -> None:
     assert number(str(value)) == value
 
 
+CODE = b"import torch\nclass A:\n    from x import y\n"
+
+
 @few
-@given(st.binary(max_size=40) | TEXT.map(utf8) | damaged(b"import torch\nclass A:\n    from x import y\n"))
+@given(st.binary(max_size=40) | TEXT.map(utf8) | damaged(CODE))
 def test_code_of_ones_own_is_read_and_not_run(content: bytes) -> None:
     found(lambda: read_code(file("own.py", content)))
 
@@ -372,13 +422,18 @@ def test_secrets_in_addresses(text: str) -> None:
     assert "s3cr3t" not in hidden(f"{text} postgresql://user:s3cr3t@host/db")
 
 
+SENTENCE = "The keeper of the light was Ines."
+MARKUP = ("[[", "]]", "{{", "}}", "|", "<ref>", "</ref>", "File:", "'''", "==", "* ", "a word, and (more)")
+
+
 @few
-@given(
-    TEXT
-    | some("[[", "]]", "{{", "}}", "|", "<ref>", "</ref>", "File:", "'''", "==", "* ", "a word, and (more)")
-)
+@given(TEXT | some(*MARKUP, f"\n\n{SENTENCE}\n\n"))
 def test_articles(markup: str) -> None:
-    plain_text(markup)
+    """What stands before any markup is kept, and no markup is."""
+    with limited():
+        text = plain_text(f"{SENTENCE}\n\n{markup}")
+    assert text.startswith(SENTENCE)
+    assert not any(sign in text for sign in ("[[", "]]", "{", "}", "|", "<", ">", "="))
 
 
 @few
