@@ -52,7 +52,7 @@ def sentence(found: Finding) -> str:
         text += f"; other numbers: {', '.join(short(own) for own in found.others)}"
     if found.settle:
         text += f"; to settle it, {settling(found)}"
-    if found.exploratory:
+    if found.exploratory and found.primary is not None:
         text += " (exploratory"
         text += f": it rests on {found.added}, added after the first results)" if found.added else ")"
     return f"{text}."

@@ -116,8 +116,7 @@ def unjudged(findings: Iterable[Finding]) -> list[str]:
     claims: dict[Claim, dict[str, list[str]]] = {}
     for finding in findings:
         if finding.primary is None:
-            why = _with_settle(finding) + (f" ({_planned(finding)})" if finding.exploratory else "")
-            claims.setdefault(finding.claim, {}).setdefault(why, []).append(finding.where)
+            claims.setdefault(finding.claim, {}).setdefault(_with_settle(finding), []).append(finding.where)
     return [
         sentence(
             f"{claim.number}. {claim.words}: "

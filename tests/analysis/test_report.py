@@ -264,7 +264,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     told = verdicts.unjudged(findings)
     assert len(told) == len({found.claim.number for found in others}) < len(others)
     (line,) = [line for line in told if line.startswith("8. Regularisers move posteriors: ")]
-    assert line.endswith("and [] for trials without (exploratory) [arithmetic · soft · isotropic, fitted].")
+    assert line.endswith("and [] for trials without [arithmetic · soft · isotropic, fitted].")
     printed = " ".join(markdown(findings).split())
     assert all(f" - {text}" in printed for text in told)
     assert printed.endswith(verdicts.ELSEWHERE), "where numbers 5, 6, 11, 12 and 14 are"
@@ -272,7 +272,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     found = finding(case(quality.JUDGED, lost, exploratory=True), [], 1)
     assert verdicts.counts([found]) == ""
     assert verdicts.unjudged([found]) == [
-        "3. Quality is equal whatever the prior: there is nothing; look again (exploratory) [here]."
+        "3. Quality is equal whatever the prior: there is nothing; look again [here]."
     ]
 
 
