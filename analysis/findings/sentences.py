@@ -31,6 +31,9 @@ SEEDS = re.compile(r"\badd ([\d,]+ )?seeds?\b")
 LATER = "exploratory if added to this study, planned in a new one"
 """What a finding is once it has more seeds."""
 
+ANEW = "in a new study (name=...): in this one it stays exploratory"
+"""Where an exploratory finding gets more seeds."""
+
 
 def sentence(found: Finding) -> str:
     """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
@@ -77,9 +80,10 @@ def beside(effect: float, noise: float) -> str:
 
 
 def settling(found: Finding) -> str:
-    """What would settle a finding, and what becomes of a planned one if seeds are added for that."""
-    planned = not found.exploratory and SEEDS.search(found.settle)
-    return f"{found.settle} ({LATER})" if planned else found.settle
+    """What would settle a finding, and if that is seeds, whether it is planned once they are added."""
+    if not SEEDS.search(found.settle):
+        return found.settle
+    return f"{found.settle}, {ANEW}" if found.exploratory else f"{found.settle} ({LATER})"
 
 
 def settled_by(found: Finding) -> str:

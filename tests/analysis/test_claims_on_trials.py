@@ -308,7 +308,8 @@ def test_two_seeds_do_not_say_how_many_are_needed() -> None:
         later = "exploratory if added to this study, planned in a new one"
         assert found.sentence.endswith(f"; to settle it, {settle} ({later}).")
         already = finding(one._replace(exploratory=True), [1.0], 1).sentence
-        assert already.endswith(f"; to settle it, {settle} (exploratory).")
+        anew = "in a new study (name=...): in this one it stays exploratory"
+        assert already.endswith(f"; to settle it, {settle}, {anew} (exploratory).")
 
 
 STUDIES = 1000

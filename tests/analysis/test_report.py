@@ -241,6 +241,10 @@ def test_a_row_shows_the_weakest_number_its_limit_and_once_opened_those_beside_i
     one = case(collapse.JUDGED, Evidence(where="here", numbers=numbers))
     found = finding(one, [test.p for test in one.tests], 3)
     assert verdicts.counts([found, found]) == "2 supported"
+    later = replace(found, exploratory=True)
+    for known, many in (([found, later], "1 of them"), ([later, later], "all")):
+        said = f"2 supported ({many} exploratory; a new study, name=..., plans them)"
+        assert verdicts.counts(known) == said
     table, opened = verdicts.section([found], "").blocks[:2]
     assert isinstance(table, Table)
     cells = {name: cell.text for name, cell in zip(table.columns, table.rows[0], strict=True)}

@@ -187,7 +187,8 @@ def test_a_whole_study_ends_with_its_address_its_report_and_its_claims_and_runs_
     assert "other code" not in said
     assert said.splitlines()[-2:] == [
         f"report   {folder / 'report.html'}",
-        f"claims   1 undecided; python -m jobs.compare {folder} prior --findings",
+        "claims   1 undecided (all exploratory; a new study, name=..., plans them); "
+        f"python -m jobs.compare {folder} prior --findings",
     ]
     assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
     assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said
