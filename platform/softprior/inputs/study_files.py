@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import unicodedata
@@ -248,9 +249,16 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     return data
 
 
+def neighbours(folder: Path) -> list[str]:
+    """The names of a folder's files that may be studies; those of a cluster are none."""
+    # Not Path.is_dir, which raises where a folder around it is closed to us.
+    found = folder.glob("[!.]*.yaml") if os.path.isdir(folder) else ()
+    return sorted(file.name for file in found if not file.name.startswith("cluster"))
+
+
 def _others(folder: Path, name: str) -> str:
     """The study files that there are instead of the one of this name."""
-    found = sorted(p.name for p in folder.glob("[!.]*.yaml")) if folder.is_dir() else []
+    found = neighbours(folder)
     return suggestion(name, found, files=True) if found else "there are no study files in that folder"
 
 
