@@ -86,8 +86,12 @@ def settling(found: Finding) -> str:
     return f"{found.settle}, {ANEW}" if found.exploratory else f"{found.settle} ({LATER})"
 
 
-def settled_by(found: Finding) -> str:
-    """What would settle an undecided finding that has numbers; empty if nothing has to be settled."""
+def settled_by(found: Finding, fewest: int | None = None) -> str:
+    """What would settle an undecided finding that has numbers; empty if nothing has to be settled.
+
+    Args:
+        fewest: seeds below which no p is small enough; None where that is not known or not so.
+    """
     if found.verdict != "undecided" or found.primary is None:
         return ""
     own = found.primary
@@ -105,7 +109,10 @@ def settled_by(found: Finding) -> str:
             nearest = min(far, key=lambda one: MOST + 1 if one.more_seeds is None else one.more_seeds)
             more, purpose = nearest.more_seeds, f" to show that {nearest.what} lies beyond the margin"
     if more != 0 and own.seeds < FOUR:
-        return f"add seeds: {'two' if own.seeds == 2 else 'three'} seeds do not tell how many are needed"
+        few = "two" if own.seeds == 2 else "three"
+        if fewest is None:
+            return f"add seeds: {few} seeds do not tell how many are needed"
+        return f"add seeds: at least {fewest} are needed, and {few} seeds do not tell how many more"
     if more is None:
         return f"over {MOST:,} seeds are needed at this spread{purpose}; look for what makes seeds differ"
     return f"add {counted(more, 'seed')} at this spread{purpose}" if more else ""
