@@ -191,7 +191,8 @@ def caption(rows: Sequence[Row]) -> list[str]:
             fewest = f"at least {needed}" if needed else f"more than {MOST}"
             lines.append(
                 f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm over "
-                f"this table: {fewest} seeds are needed for {LEVEL}"
+                "this table alone (findings are corrected over all tests of a study and may need more): "
+                f"{fewest} seeds are needed for {LEVEL}"
             )
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")

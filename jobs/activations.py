@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -46,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "again continues where it stopped.",
         epilog="Example: python -m jobs.activations jobs/studies/activations.yaml tokens=20000 --dry-run",
     )
-    parser.add_argument("file", type=Path, help="what to read (YAML), or its name in jobs/studies")
+    parser.add_argument("file", help="what to read (YAML), or its name in jobs/studies")
     parser.add_argument("override", nargs="*", help="values to change: key.path=value, such as sample=500")
     add_code(parser, "a Python file with tasks of your own (runs it, here and on the workers)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read and what it costs")

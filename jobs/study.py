@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -53,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the trials of a study file. Running it again continues where it stopped.",
         epilog="Example: python -m jobs.study jobs/studies/quickstart.yaml seeds=[0,1,2] --dry-run",
     )
-    parser.add_argument("study", type=Path, help="the study file (YAML), or the name of one in jobs/studies")
+    parser.add_argument("study", help="the study file (YAML), or the name of one in jobs/studies")
     parser.add_argument(
         "override", nargs="*", help="values to change: key.path=value, such as training.steps=50"
     )

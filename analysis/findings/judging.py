@@ -230,13 +230,11 @@ def _worded(found: Finding, number: int = 0) -> Finding:
     Args:
         number: of all tests that its own were corrected with.
     """
-    settle = found.settle or settled_by(found)
-    if found.settle and found.primary is not None and found.primary.least_p > LEVEL / number:
+    few = found.primary is not None and found.primary.least_p > LEVEL / number
+    fewest = power.fewest_seeds(number) if few else None
+    settle = found.settle or settled_by(found, fewest)
+    if found.settle and fewest is not None:
         # What else there is to do changes its numbers, so that nothing but the fewest seeds is known.
-        fewest = power.fewest_seeds(number)
-        if fewest is not None:
-            settle += (
-                f", and add {counted(fewest - found.seeds, 'seed')} or more: with {found.seeds} no p is "
-            )
-            settle += "small enough"
+        settle += f", and add {counted(fewest - found.seeds, 'seed')} or more: with {found.seeds} no p is "
+        settle += "small enough"
     return replace(found, settle=settle, sentence=sentence(replace(found, settle=settle)))

@@ -31,6 +31,9 @@ SEEDS = re.compile(r"\badd ([\d,]+ )?seeds?\b")
 LATER = "exploratory if added to this study, planned in a new one"
 """What a finding is once it has more seeds."""
 
+ANEW = "in a new study (name=...): in this one it stays exploratory"
+"""Where an exploratory finding gets more seeds."""
+
 
 def sentence(found: Finding) -> str:
     """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
@@ -52,7 +55,7 @@ def sentence(found: Finding) -> str:
         text += f"; other numbers: {', '.join(short(own) for own in found.others)}"
     if found.settle:
         text += f"; to settle it, {settling(found)}"
-    if found.exploratory:
+    if found.exploratory and found.primary is not None:
         text += " (exploratory"
         text += f": it rests on {found.added}, added after the first results)" if found.added else ")"
     return f"{text}."
@@ -77,13 +80,18 @@ def beside(effect: float, noise: float) -> str:
 
 
 def settling(found: Finding) -> str:
-    """What would settle a finding, and what becomes of a planned one if seeds are added for that."""
-    planned = not found.exploratory and SEEDS.search(found.settle)
-    return f"{found.settle} ({LATER})" if planned else found.settle
+    """What would settle a finding, and if that is seeds, whether it is planned once they are added."""
+    if not SEEDS.search(found.settle):
+        return found.settle
+    return f"{found.settle}, {ANEW}" if found.exploratory else f"{found.settle} ({LATER})"
 
 
-def settled_by(found: Finding) -> str:
-    """What would settle an undecided finding that has numbers; empty if nothing has to be settled."""
+def settled_by(found: Finding, fewest: int | None = None) -> str:
+    """What would settle an undecided finding that has numbers; empty if nothing has to be settled.
+
+    Args:
+        fewest: seeds below which no p is small enough; None where that is not known or not so.
+    """
     if found.verdict != "undecided" or found.primary is None:
         return ""
     own = found.primary
@@ -101,7 +109,10 @@ def settled_by(found: Finding) -> str:
             nearest = min(far, key=lambda one: MOST + 1 if one.more_seeds is None else one.more_seeds)
             more, purpose = nearest.more_seeds, f" to show that {nearest.what} lies beyond the margin"
     if more != 0 and own.seeds < FOUR:
-        return f"add seeds: {'two' if own.seeds == 2 else 'three'} seeds do not tell how many are needed"
+        few = "two" if own.seeds == 2 else "three"
+        if fewest is None:
+            return f"add seeds: {few} seeds do not tell how many are needed"
+        return f"add seeds: at least {fewest} are needed, and {few} seeds do not tell how many more"
     if more is None:
         return f"over {MOST:,} seeds are needed at this spread{purpose}; look for what makes seeds differ"
     return f"add {counted(more, 'seed')} at this spread{purpose}" if more else ""

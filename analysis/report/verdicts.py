@@ -116,8 +116,7 @@ def unjudged(findings: Iterable[Finding]) -> list[str]:
     claims: dict[Claim, dict[str, list[str]]] = {}
     for finding in findings:
         if finding.primary is None:
-            why = _with_settle(finding) + (f" ({_planned(finding)})" if finding.exploratory else "")
-            claims.setdefault(finding.claim, {}).setdefault(why, []).append(finding.where)
+            claims.setdefault(finding.claim, {}).setdefault(_with_settle(finding), []).append(finding.where)
     return [
         sentence(
             f"{claim.number}. {claim.words}: "
@@ -135,9 +134,18 @@ def in_lines(findings: Sequence[Finding]) -> list[str]:
 
 
 def counts(findings: Sequence[Finding]) -> str:
-    """How often each verdict was given: `2 supported, 3 undecided`; empty where nothing has a number."""
-    given = Counter[str](finding.verdict for finding in findings if finding.primary is not None)
-    return ", ".join(f"{given[verdict]} {verdict}" for verdict in FLAGS if given[verdict])
+    """How often each verdict was given, and how many are exploratory: `2 supported, 3 undecided`.
+
+    Empty where nothing has a number.
+    """
+    known = [finding for finding in findings if finding.primary is not None]
+    given = Counter[str](finding.verdict for finding in known)
+    told = ", ".join(f"{given[verdict]} {verdict}" for verdict in FLAGS if given[verdict])
+    exploratory = sum(finding.exploratory for finding in known)
+    if not exploratory:
+        return told
+    many = "all" if exploratory == len(known) else f"{exploratory} of them"
+    return f"{told} ({many} exploratory; a new study, name=..., plans them)"
 
 
 def places(where: Sequence[str]) -> str:

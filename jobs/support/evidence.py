@@ -124,7 +124,7 @@ def forecast(
 
 
 def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
-    """A line about what a design lacks of which results have been seen: seeds, priors and steps."""
+    """A line about what a design lacks of which results have been seen, and one with what plans all of it."""
     if not (folder.study.exists() and seen(folder)):
         return []
     design = read_design(read_study(folder.study).get(DESIGN), folder.study)
@@ -148,9 +148,11 @@ def additions(trials: Sequence[TrialSpec], folder: StudyFolder) -> list[str]:
         rests.append("the new steps")
     if not has:
         return []
+    advice, *command = how_to_begin_anew(folder.root)
     return [
         f"the design in {folder.root} has {' and '.join(has)}, and results of it have been seen; findings "
-        f"that rest on {' or '.join(rests)} are exploratory; {how_to_begin_anew(folder.root)}"
+        f"that rest on {' or '.join(rests)} are exploratory; {advice}",
+        *(f"  {line}" for line in command),
     ]
 
 

@@ -29,10 +29,20 @@ def screen() -> Console:
     return Console(highlight=False, markup=False, width=None if known else ENDLESS)
 
 
+COMMAND = "python -m "
+"""How a command begins that people copy."""
+
+
 def tell(console: Console, lines: Iterable[str]) -> None:
-    """Prints lines that are broken between words in a narrow window, what goes on being indented further."""
+    """Prints lines that are broken between words in a narrow window, what goes on being indented further.
+
+    A line that is a command stays whole: its parts would run as commands of their own.
+    """
     parts: list[str] = []
     for line in lines:
+        if line.lstrip().startswith(COMMAND):
+            parts.append(line)
+            continue
         inside = " " * (len(line) - len(line.lstrip()) + 2)
         words = textwrap.TextWrapper(
             console.width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from types import FrameType
 
+from jobs.support.screen import COMMAND
 from softprior.errors import hidden
 from softprior.results.storage import JOB, Location
 
@@ -51,18 +52,21 @@ def how_to_go_on() -> str:
     return f"continue with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
 
 
-def how_to_begin_anew(folder: Location) -> str:
+def how_to_begin_anew(folder: Location) -> list[str]:
     """What to do for a study with a plan of its own: the same command under a name that is free.
 
     Args:
         folder: of the study.
+
+    Returns:
+        The end of a sentence, and the command, if there is one, as a line of its own.
     """
     names = (f"{folder.name}-{number}" for number in count(2))
     name = next(name for name in names if not (folder.parent / name).exists())
     if JOB in os.environ or SUBMITTED in os.environ:
-        return f"submit it with name={name} to plan all of it"
+        return [f"submit it with name={name} to plan all of it"]
     own = [text for text in sys.argv[1:] if not text.startswith(("name=", "--dry-run", "--all"))]
-    return f"to plan all of it, run: python -m jobs.study {hidden(shlex.join(own))} name={name}"
+    return ["to plan all of it, run:", f"{COMMAND}jobs.study {hidden(shlex.join(own))} name={name}"]
 
 
 @contextmanager

@@ -41,6 +41,16 @@ def _on_one_line(text: str) -> str:
     return _ENDLESS.sub(r"\1...\2", shown)
 
 
+LONGEST = 200
+"""Characters of a value from a user's file or command that a sentence shows."""
+
+
+def shortened(value: object) -> str:
+    """A value as a text that is not longer than a sentence can show."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a full file system."""
 

@@ -303,12 +303,13 @@ def test_two_seeds_do_not_say_how_many_are_needed() -> None:
         slopes = np.array([0.01, 0.09, 0.05])[:seeds]
         one = case(BY_NAME["rate"], Evidence(where="here", numbers={"slope": slopes}))
         found = finding(one, [1.0], 1)
-        settle = f"add seeds: {told} seeds do not tell how many are needed"
+        settle = f"add seeds: at least 6 are needed, and {told} seeds do not tell how many more"
         assert found.settle == settle
         later = "exploratory if added to this study, planned in a new one"
         assert found.sentence.endswith(f"; to settle it, {settle} ({later}).")
         already = finding(one._replace(exploratory=True), [1.0], 1).sentence
-        assert already.endswith(f"; to settle it, {settle} (exploratory).")
+        anew = "in a new study (name=...): in this one it stays exploratory"
+        assert already.endswith(f"; to settle it, {settle}, {anew} (exploratory).")
 
 
 STUDIES = 1000

@@ -241,6 +241,10 @@ def test_a_row_shows_the_weakest_number_its_limit_and_once_opened_those_beside_i
     one = case(collapse.JUDGED, Evidence(where="here", numbers=numbers))
     found = finding(one, [test.p for test in one.tests], 3)
     assert verdicts.counts([found, found]) == "2 supported"
+    later = replace(found, exploratory=True)
+    for known, many in (([found, later], "1 of them"), ([later, later], "all")):
+        said = f"2 supported ({many} exploratory; a new study, name=..., plans them)"
+        assert verdicts.counts(known) == said
     table, opened = verdicts.section([found], "").blocks[:2]
     assert isinstance(table, Table)
     cells = {name: cell.text for name, cell in zip(table.columns, table.rows[0], strict=True)}
@@ -264,7 +268,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     told = verdicts.unjudged(findings)
     assert len(told) == len({found.claim.number for found in others}) < len(others)
     (line,) = [line for line in told if line.startswith("8. Regularisers move posteriors: ")]
-    assert line.endswith("and [] for trials without (exploratory) [arithmetic · soft · isotropic, fitted].")
+    assert line.endswith("and [] for trials without [arithmetic · soft · isotropic, fitted].")
     printed = " ".join(markdown(findings).split())
     assert all(f" - {text}" in printed for text in told)
     assert printed.endswith(verdicts.ELSEWHERE), "where numbers 5, 6, 11, 12 and 14 are"
@@ -272,7 +276,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     found = finding(case(quality.JUDGED, lost, exploratory=True), [], 1)
     assert verdicts.counts([found]) == ""
     assert verdicts.unjudged([found]) == [
-        "3. Quality is equal whatever the prior: there is nothing; look again (exploratory) [here]."
+        "3. Quality is equal whatever the prior: there is nothing; look again [here]."
     ]
 
 
@@ -492,7 +496,10 @@ def test_a_mean_of_nothing_is_none_and_of_one_has_no_interval(seeds: Seeds) -> N
     ("make", "said"),
     [
         (lambda _: None, "contains no results of a study"),
-        (lambda root: (root / "study.json").write_text("{"), "must contain a JSON object"),
+        (
+            lambda root: (root / "study.json").write_text("{"),
+            "it is not valid JSON, perhaps because it was cut off",
+        ),
         (lambda root: (root / "study.json").write_text("{}"), "it lacks spec, spec.name or trials"),
     ],
 )

@@ -479,6 +479,7 @@ NOT_OURS = {
     "two stacks": (config_with(num_transformer_submodules=2), "num_transformer_submodules = 2"),
     "more modules": (config_with(modules_to_save=["lm_head"]), "lm_head"),
     "another P": (config_with(num_virtual_tokens=9), "num_virtual_tokens = 9 but its weights"),
+    "an endless value": (config_with(peft_type="a " * 2000), "a a..., but only"),
     "another D": (config_with(token_dim=32), "token_dim = 32"),
     "other blocks": (config_with(num_layers=8), "num_layers = 8"),
     "other heads": (config_with(num_attention_heads=4), "num_attention_heads = 4"),

@@ -515,6 +515,7 @@ def test_a_folder_and_a_binary_file_are_no_studies(tmp_path):
 def test_files_of_data_are_no_studies(load, tmp_path):
     study = load()
     (tmp_path / "study.txt").write_text((tmp_path / "study.yaml").read_text())
+    (tmp_path / "cluster-local.yaml").touch()
     assert load_grid(tmp_path / "study.txt") == study
     with pytest.raises(UserError, match=r"is a folder, not a study file; Known: study\.yaml$"):
         load_grid(tmp_path)

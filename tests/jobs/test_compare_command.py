@@ -77,8 +77,9 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     assert "prior against" in text
     assert "like the vocabulary" in " ".join(text.split())
     assert "interquartile mean of scores" in " ".join(text.split())
+    alone = "this table alone (findings are corrected over all tests of a study and may need more)"
     best = (
-        "3 seeds give p = 0.25 at best, 0.25 after Holm over this table: at least 6 seeds are needed for 0.05"
+        f"3 seeds give p = 0.25 at best, 0.25 after Holm over {alone}: at least 6 seeds are needed for 0.05"
     )
     assert best in " ".join(text.split())
     two = [record for record in labelled if record.spec.seed != 2]
@@ -239,7 +240,8 @@ def test_holm_takes_rows_with_unlike_numbers_of_seeds_together() -> None:
     assert [row.adjusted for row in rows] == [2 * 2 / 2**9, 2 / 2**5]
     (line,) = [line for line in caption(rows) if "at best" in line]
     assert line == (
-        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table: "
+        "5 seeds give p = 0.062 at best, 0.062 after Holm over this table alone (findings are corrected "
+        "over all tests of a study and may need more): "
         "at least 6 seeds are needed for 0.05"
     )
 

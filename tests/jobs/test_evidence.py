@@ -25,6 +25,7 @@ from analysis.report.values import Table
 from jobs.support.beginnings import tell_beginning, tell_dry_run
 from jobs.support.evidence import claim_tests, forecast, judged_or_not, prospect
 from jobs.support.expected import expected
+from jobs.support.screen import tell
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
@@ -384,10 +385,15 @@ def test_seeds_that_are_added_to_earlier_results_are_told(
     header = json.loads(folder.study.read_text(encoding="utf-8"))
     for seeds, has, new in (([0], "seed 0", "seeds 1, 2, 5"), ([0, 1, 2], "seeds 0 to 2", "seed 5")):
         folder.study.write_text(json.dumps(header | {"design": design | {"seeds": seeds}}))
-        assert said(plan, folder)[0] == (
+        note, command, *_ = said(plan, folder)
+        assert note == (
             f"the design in {folder.root} has {has}, and results of it have been seen; findings that rest on "
-            f"{new} are exploratory; to plan all of it, run: python -m jobs.study my.yaml name=small-3"
+            f"{new} are exploratory; to plan all of it, run:"
         )
+        assert command == "  python -m jobs.study my.yaml name=small-3"
+        narrow = Console(width=30, record=True, file=io.StringIO())
+        tell(narrow, [note, command])
+        assert command in narrow.export_text().splitlines()[3:]
     folder.study.write_text(json.dumps(header | {"design": design | {"seeds": [0, 1, 2, 5]}}))
     assert said(plan, folder)[0].startswith("4 seeds: ")
     longer = planned(tmp_path, seeds=[0, 1, 2, 5], training={"steps": 50, "batch": 8})

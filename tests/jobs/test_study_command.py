@@ -106,16 +106,25 @@ def test_a_study_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.M
         ("small", Path("small.yaml")),
         (str(tmp_path / "small"), own),
     ):
-        assert study_path(Path(name)) == found
+        assert study_path(name) == found
     own.rename(tmp_path / "demo.yaml")
-    assert study_path(Path("demo")) == Path("demo.yaml"), "one's own comes first"
+    assert study_path("demo") == Path("demo.yaml"), "one's own comes first"
     monkeypatch.chdir(ROOT)
-    assert study_path(Path("demo")) == Path("jobs/studies/demo.yaml")
-    for name, close in (("dmo", "did you mean 'demo'? "), ("other/x", ""), ("x" * 253, "")):
+    assert study_path("demo") == Path("jobs/studies/demo.yaml")
+    shipped = "for the one that comes with softprior write demo; "
+    for name, close in (
+        ("dmo", "did you mean 'demo'? "),
+        ("other/x", ""),
+        ("x" * 253, ""),
+        ("./demo", shipped),
+        ("jobs/jobs/studies/demo.yaml", shipped),
+    ):
         with pytest.raises(
             UserError, match=rf"no study file {name}; {re.escape(close)}.* activations, demo, "
         ):
-            study_path(Path(name))
+            study_path(name)
+    with pytest.raises(UserError, match=r"the name of the study file is empty; .* activations, demo, "):
+        study_path("")
 
 
 def test_a_file_of_another_command_names_it(tmp_path: Path, capsys) -> None:
@@ -187,7 +196,8 @@ def test_a_whole_study_ends_with_its_address_its_report_and_its_claims_and_runs_
     assert "other code" not in said
     assert said.splitlines()[-2:] == [
         f"report   {folder / 'report.html'}",
-        f"claims   1 undecided; python -m jobs.compare {folder} prior --findings",
+        "claims   1 undecided (all exploratory; a new study, name=..., plans them); "
+        f"python -m jobs.compare {folder} prior --findings",
     ]
     assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
     assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said

@@ -157,9 +157,10 @@ def test_a_header_is_a_json_object(tmp_path):
     path = tmp_path / "study.json"
     path.write_text('{"a": 1}')
     assert read_header(path) == {"a": 1}
-    for wrong in ("", "[1]", "{", "\xff"):
+    cut = "it is not valid JSON, perhaps because it was cut off"
+    for wrong, said in (("", cut), ("[1]", "it must contain a JSON object"), ("{", cut), ("\xff", cut)):
         path.write_text(wrong, encoding="latin-1")
-        with pytest.raises(UserError, match="is damaged: it must contain a JSON object"):
+        with pytest.raises(UserError, match=f"is damaged: {said}; restore it"):
             read_header(path)
 
 

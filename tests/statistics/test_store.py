@@ -142,6 +142,8 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
         UserError, match=r"^there is no statistics store .*/none; it is a folder of TASK/SITE"
     ):
         load(tmp_path / "none")
+    with pytest.raises(UserError, match=r"^the folder .* holds no statistics; give one of TASK/SITE"):
+        load(tmp_path)
     save(tmp_path)
     for task, site, tokens, sentence in (
         ("squat", "resid.3", "all", r"have no task 'squat'; did you mean 'squad'\? Known: squad$"),

@@ -497,7 +497,7 @@ def test_a_prior_is_left_out_for_methods_it_cannot_start_and_the_plan_says_so(pl
     ("priors", "said"),
     [
         (["zeros"], ZEROS),
-        ([{"mixture": {"priors": ["zeros", "fitted"]}}], ZEROS.replace("zeros is", "mixture is", 1)),
+        ([{"mixture": {"priors": ["fitted", "zeros"]}}], f"priors[0].mixture.priors[1]: {ZEROS}"),
         ([{"by_place": {"default": "isotropic", "blocks": {0: "zeros"}}}], f"by_place: {ZEROS}"),
     ],
 )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from softprior.errors import UserError
+from softprior.errors import UserError, shortened
 from softprior.exchange.layout import PeftType
 from softprior.inputs.labels import counted
 from softprior.prompt import Stack
@@ -150,8 +150,9 @@ def read_adapter(folder: Path, task: int | None = None) -> Adapter:
     # Converters write the few keys that they know of; the tensor has its own shape.
     if config.get("num_virtual_tokens") not in (None, len(embeddings)):
         raise UserError(
-            f"{folder} is damaged: its config says num_virtual_tokens = {config.get('num_virtual_tokens')} "
-            f"but its weights contain {counted(len(embeddings), 'vector')}; save it again"
+            f"{folder} is damaged: its config says num_virtual_tokens = "
+            f"{shortened(config['num_virtual_tokens'])} but its weights contain "
+            f"{counted(len(embeddings), 'vector')}; save it again"
         )
     if multitask:
         embeddings = _of_task(tensors, task, folder)
@@ -179,8 +180,8 @@ def _peft_type(config: dict[str, object], folder: Path) -> PeftType:
     peft_type = _TYPES.get(str(config.get("peft_type")))
     if peft_type is None:
         raise UserError(
-            f"{folder} is an adapter of type {config.get('peft_type')}, but only {', '.join(_TYPES)} are "
-            "supported; choose such an adapter"
+            f"{folder} is an adapter of type {shortened(config.get('peft_type'))}, but only "
+            f"{', '.join(_TYPES)} are supported; choose such an adapter"
         )
     task, stacks = config.get("task_type"), config.get("num_transformer_submodules")
     # PEFT takes a missing number for 2 where there is an encoder: half of the vectors are the decoder's.
@@ -188,13 +189,15 @@ def _peft_type(config: dict[str, object], folder: Path) -> PeftType:
         (1,) if task == TASK_TYPES["encoder"] else (None, 1)
     ):
         raise UserError(
-            f"{folder} has task_type = {task} and num_transformer_submodules = {stacks}, but only adapters "
-            f"for {' and '.join(TASK_TYPES.values())} with 1 are supported; choose such an adapter"
+            f"{folder} has task_type = {shortened(task)} and num_transformer_submodules = "
+            f"{shortened(stacks)}, but only adapters for {' and '.join(TASK_TYPES.values())} with 1 are "
+            "supported; choose such an adapter"
         )
     if config.get("modules_to_save"):
         raise UserError(
-            f"{folder} also changes weights of the model (modules_to_save = {config['modules_to_save']}), "
-            "but a posterior contains only the vectors of a prompt; train an adapter without them"
+            f"{folder} also changes weights of the model (modules_to_save = "
+            f"{shortened(config['modules_to_save'])}), but a posterior contains only the vectors of a "
+            "prompt; train an adapter without them"
         )
     return peft_type
 

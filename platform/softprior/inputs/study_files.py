@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import unicodedata
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 import yaml
 from yaml.reader import ReaderError
 
-from softprior.errors import UserError, suggestion
+from softprior.errors import LONGEST, UserError, shortened, suggestion
 from softprior.inputs.base import Spec, SpecT
 from softprior.inputs.paths import home_path
 from softprior.inputs.specs import StudySpec
@@ -33,9 +34,6 @@ _DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 
 _NAMED = "data are named in a study file, as the data of a task (see docs/own-data.md)"
 """What to do with a file of data."""
-
-LONGEST = 200
-"""Characters of an override that an error shows."""
 
 _TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map")))
 """Tags that may be written. The others make bytes, dates, sets and objects of a text."""
@@ -248,9 +246,16 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     return data
 
 
+def neighbours(folder: Path) -> list[str]:
+    """The names of a folder's files that may be studies; those of a cluster are none."""
+    # Not Path.is_dir, which raises where a folder around it is closed to us.
+    found = folder.glob("[!.]*.yaml") if os.path.isdir(folder) else ()
+    return sorted(file.name for file in found if not file.name.startswith("cluster"))
+
+
 def _others(folder: Path, name: str) -> str:
     """The study files that there are instead of the one of this name."""
-    found = sorted(p.name for p in folder.glob("[!.]*.yaml")) if folder.is_dir() else []
+    found = neighbours(folder)
     return suggestion(name, found, files=True) if found else "there are no study files in that folder"
 
 
@@ -302,7 +307,7 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
 
 def _apply(data: dict[str, object], override: str) -> None:
     path, separator, text = override.partition("=")
-    override = override if len(override) < LONGEST else f"{override[: LONGEST - 3]}..."
+    override = shortened(override)
     parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
     if not separator or not all(parts):
         raise UserError(

@@ -315,7 +315,9 @@ def read_header(
     try:
         value = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError:
-        value = None
+        raise UserError(
+            f"{path} is damaged: it is not valid JSON, perhaps because it was cut off; {remedy}"
+        ) from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, but a file is expected there; {remedy}") from None
     if not isinstance(value, dict):

@@ -433,6 +433,11 @@ def find_statistics(folder: Path, task: str, site: str) -> Path:
     if known.get("store") == []:  # no task of that name, but a folder of tasks
         inner = folder / "store"
         raise UserError(f"{folder} is the folder of a run; its statistics are in {inner}, so give that")
+    if not any(known.values()):
+        raise UserError(
+            f"the folder {folder} holds no statistics; give one of TASK/SITE.safetensors, made by python -m "
+            "jobs.activations"
+        )
     if task not in known:
         raise UserError(f"the statistics in {folder} have no task '{task}'; {suggestion(task, list(known))}")
     raise UserError(

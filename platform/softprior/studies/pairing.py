@@ -9,6 +9,7 @@ from softprior.errors import UserError
 from softprior.inputs.labels import by_number
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Assignment, Prior, assignment
+from softprior.priors.mixture import Mixture
 from softprior.prompt import Kind, Shape
 from softprior.regularisers import Regulariser
 
@@ -39,16 +40,23 @@ class Limit(NamedTuple):
     has: str
 
 
-def limit(named: Prior, method: Method, shape: Shape | None) -> Limit:
-    """Why a prior cannot start a method, where `can_start` says so."""
+def limit(named: Prior, method: Method, shape: Shape | None, index: int) -> Limit:
+    """Why a prior cannot start a method, where `can_start` says so.
+
+    Args:
+        index: of the prior in its study.
+    """
     prior = assignment(named)
     if shape is None:
         asked = [(one, kind) for one in prior.priors for kind in method.kinds]
     else:
         asked = [(prior.at(place), place.kind) for place in method.places(shape.blocks, shape.stack)]
     unable, kind = next((one, kind) for one, kind in asked if kind not in one.kinds())
-    own = " and ".join(words for known, words in _VECTORS.items() if known in unable.kinds())
     inside = "" if unable is named else f"{PRIORS.name(named)}: "
+    if isinstance(unable, Mixture):
+        place, unable = next((i, one) for i, one in enumerate(unable.priors) if kind not in one.kinds())
+        inside = f"priors[{index}].{inside}mixture.priors[{place}]: "
+    own = " and ".join(words for known, words in _VECTORS.items() if known in unable.kinds())
     reason = f" ({unable.limits()})" if unable.limits() else ""
     return Limit(
         f"{inside}{PRIORS.name(unable)} is only for {own or 'no vectors at all'}{reason}", _VECTORS[kind]
@@ -63,10 +71,10 @@ def limit_notes(priors: Iterable[Prior], methods: Iterable[Method], shape: Shape
     """
     trained, named = list(methods), list(priors)
     limits: dict[Limit, list[str]] = {}
-    for prior in named:
+    for i, prior in enumerate(named):
         for method in trained:
             if not can_start(assignment(prior), method, shape):
-                limits.setdefault(limit(prior, method, shape), []).append(METHODS.name(method))
+                limits.setdefault(limit(prior, method, shape, i), []).append(METHODS.name(method))
     notes = []
     for (rule, has), names in limits.items():
         there = list(dict.fromkeys(names))

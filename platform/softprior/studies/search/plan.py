@@ -181,7 +181,7 @@ def _require_pairs(plan: Plan, where: str) -> None:
         for j, named in enumerate(parts.priors if method.trained else ()):
             prior = assignment(named)
             if not can_start(prior, method, shape):
-                rule, has = limit(named, method, shape)
+                rule, has = limit(named, method, shape, j)
                 raise UserError(
                     f"{where}: priors[{j}] cannot start methods[{i}], and a search combines any two: {rule}, "
                     f"but {METHODS.name(method)} has {has}; remove one of them"
