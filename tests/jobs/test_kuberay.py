@@ -89,7 +89,7 @@ def test_the_manifest_runs_a_study_of_the_image_and_writes_to_the_volume(manifes
     }
     assert all((ROOT / name).exists() for name in copied)
     assert {"platform", "jobs", "analysis", "requirements.lock"} <= copied
-    assert (ROOT / options.study.relative_to(home)).exists()
+    assert (ROOT / Path(options.study).relative_to(home)).exists()
     claim = yaml.safe_load((FOLDER / "volume.yaml").read_text(encoding="utf-8"))
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for group in groups(manifest):
