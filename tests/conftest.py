@@ -16,6 +16,10 @@ from typing import Any
 # processes slow each other down tenfold, and sums in another order are other numbers.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Readline, which pytest imports, tells the processes of xdist the size of a window that they do not have.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 from jaxtyping import install_import_hook
 
 SHAPES = "SOFTPRIOR_TESTS_SHAPES"

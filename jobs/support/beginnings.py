@@ -69,14 +69,14 @@ def tell_beginning(
     """
     name = planned.study.name
     for line in _found(name, work):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     begun, unused = _begun(work, folder)
     lines = planned.described(work, begun=begun)
     if lines:
         lines += [*unused, *(f"  {line}" for line in downloads_in_words(wanted))]
         tell(console, [*lines, *_forecast(planned, work, folder)])
     for line in _further(name, work, planned.components):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     return planned.notes if lines else ()
 
 

@@ -41,7 +41,7 @@ def tell_end(
     if not work.over:  # the tables above list reused trials among new ones
         note = reused_note(work.reused.values(), work.remedy)
         if note is not None:
-            console.print(note)
+            console.print(note, soft_wrap=True)
     tell_report(console, results, tracking)
     return status
 
@@ -51,15 +51,15 @@ def _study(console: Console, results: Results) -> int:
     print_results(console, results)
     _failures(console, results)
     print_comparisons(console, results.ended.values(), folder.root)
-    console.print(f"results  {folder.root}")
-    console.print(f"figures  {folder.root / 'figures'}")
+    console.print(f"results  {folder.root}", soft_wrap=True)
+    console.print(f"figures  {folder.root / 'figures'}", soft_wrap=True)
     tell_tracking(console, results)
     faults = _sanity(console, results)
     failed = int((trials.status == "failed").sum())
     if failed:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
-        console.print(f"{of} failed; run the same command again to retry {them}")
+        console.print(f"{of} failed; run the same command again to retry {them}", soft_wrap=True)
     done = not any(map(lacking, results.ended.values())) and (trials.status == "finished").all()
     return FINISHED if done and not faults else FAILED
 
@@ -76,8 +76,8 @@ def _search(console: Console, results: Results, summary: Summary) -> int:
     counts = {"finished": "complete", "stopped early": "pruned", "failed": "fail"}
     shown = [f"{states.count(state)} {words}" for words, state in counts.items() if state in states]
     console.print(f"proposals {len(states)}: {', '.join(shown)}")
-    console.print(f"results   {folder.root}")
-    console.print(f"figures   {folder.search} and {folder.root / 'figures'}")
+    console.print(f"results   {folder.root}", soft_wrap=True)
+    console.print(f"figures   {folder.search} and {folder.root / 'figures'}", soft_wrap=True)
     if results.study["spec"]["search"]["storage"] is None:
         console.print(f"dashboard {_dashboard()} {folder.journal}", soft_wrap=True)
     failed = {i for i, record in results.records.items() if record.status == "failed"}
@@ -86,7 +86,7 @@ def _search(console: Console, results: Results, summary: Summary) -> int:
             console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
     if failed:
         lost = counted(len(failed), "trial")
-        console.print(f"{lost} failed; the sampler knows, and a search does not retry them")
+        console.print(f"{lost} failed; the sampler knows, and a search does not retry them", soft_wrap=True)
     tell_tracking(console, results)
     faults = _sanity(console, results)
     done = bool(summary.best) and "fail" not in states and not any(map(lacking, results.ended.values()))

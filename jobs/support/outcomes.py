@@ -57,6 +57,6 @@ def print_comparisons(console: Console, records: Iterable[Record], folder: Locat
     for axis, rows in tables.items():
         console.print(comparison_table(rows, axis, console.width))
     for line in scores_in_words(overall(study)):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     for line in spread_in_words(spreads(study)):
-        console.print(line)
+        console.print(line, soft_wrap=True)

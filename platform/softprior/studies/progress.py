@@ -112,7 +112,9 @@ class Watch(Observer):
         count = f"{self._done:>3}/{self._total}"
         with self._lock:
             self._unsaid.pop(record.id, None)
-            self._console.print(f"{count}  {self._ids[record.id]}  {self._labels[record.id]}  {outcome}")
+            self._console.print(
+                f"{count}  {self._ids[record.id]}  {self._labels[record.id]}  {outcome}", soft_wrap=True
+            )
         self._bars.update(self._study, completed=self._done)
         task = self._tasks.pop(record.id, None)
         if task is not None:
@@ -123,7 +125,9 @@ class Watch(Observer):
         since, self._waiting_since = self._waiting_since, None
         if since is not None and not self._live and time.monotonic() - since >= self._quiet:
             with self._lock:
-                self._console.print(f"         Ray started after {time.monotonic() - since:.0f} s")
+                self._console.print(
+                    f"         Ray started after {time.monotonic() - since:.0f} s", soft_wrap=True
+                )
 
     def _warn(self, trial: TrialSpec, sentence: str) -> None:
         """Prints a warning about a prior once: records have the numbers of other places and trials."""
@@ -135,7 +139,9 @@ class Watch(Observer):
     def _announce(self, trial: TrialSpec, notice: str) -> None:
         """Prints at once a notice that should not be lost among other messages."""
         with self._lock:
-            self._console.print(f"         {self._ids[trial.id]}  {self._labels[trial.id]}  {notice}")
+            self._console.print(
+                f"         {self._ids[trial.id]}  {self._labels[trial.id]}  {notice}", soft_wrap=True
+            )
 
     def _show(self, trial: TrialSpec, step: int, steps: int | None, note: str) -> None:
         if self._live:
@@ -156,7 +162,7 @@ class Watch(Observer):
             for trial in list(self._unsaid):
                 if now - self._said.get(trial, -self._quiet) >= self._quiet:
                     self._said[trial] = now
-                    self._console.print(self._unsaid.pop(trial))
+                    self._console.print(self._unsaid.pop(trial), soft_wrap=True)
 
     def _watch_clock(self) -> None:
         # What begins right after a line was printed may last for minutes, and no event follows it.
