@@ -68,15 +68,13 @@ def tell_beginning(
         wanted: what is fetched first, see `downloads_of`.
     """
     name = planned.study.name
-    for line in _found(name, work):
-        console.print(line, soft_wrap=True)
+    tell(console, _found(name, work))
     begun, unused = _begun(work, folder)
     lines = planned.described(work, begun=begun)
     if lines:
         lines += [*unused, *(f"  {line}" for line in downloads_in_words(wanted))]
         tell(console, [*lines, *_forecast(planned, work, folder)])
-    for line in _further(name, work, planned.components):
-        console.print(line, soft_wrap=True)
+    tell(console, _further(name, work, planned.components))
     return planned.notes if lines else ()
 
 

@@ -16,6 +16,7 @@ from analysis.overall import overall
 from analysis.spread import in_words as spread_in_words
 from analysis.spread import spreads
 from analysis.tables import results_table
+from jobs.support.screen import tell
 from softprior.inputs.specs import REPEATS
 from softprior.library.repeats import in_words
 from softprior.library.results import Results
@@ -56,7 +57,4 @@ def print_comparisons(console: Console, records: Iterable[Record], folder: Locat
         return
     for axis, rows in tables.items():
         console.print(comparison_table(rows, axis, console.width))
-    for line in scores_in_words(overall(study)):
-        console.print(line, soft_wrap=True)
-    for line in spread_in_words(spreads(study)):
-        console.print(line, soft_wrap=True)
+    tell(console, [*scores_in_words(overall(study)), *spread_in_words(spreads(study))])

@@ -57,6 +57,7 @@ def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, th
         ([2000, 100, 100], 2, [(0, 3)]),
         ([300] * 5, 8, [(0, 2), (2, 5)]),
         ([300] * 5, 1, [(0, 5)]),
+        ([250, 250, 500, 500, 400, 500], 6, [(0, 3), (3, 4), (4, 6)]),  # one of six would have none
     ],
 )
 def test_batches_are_divided_where_it_is_worth_it(lengths, threads, runs):

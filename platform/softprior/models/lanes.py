@@ -48,8 +48,8 @@ def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
     middles = 2 * sizes.cumsum(0) - sizes
     for count in (n for n in range(most, 1, -1) if threads % n == 0):
         lane = middles * count // (2 * total)
-        largest = int(torch.zeros(count, dtype=sizes.dtype).index_add(0, lane, sizes).max())
-        if largest * count <= UNEVEN * total:
+        tokens = torch.zeros(count, dtype=sizes.dtype).index_add(0, lane, sizes)
+        if bool(tokens.all()) and int(tokens.max()) * count <= UNEVEN * total:
             ends = torch.bincount(lane, minlength=count).cumsum(0).tolist()
             return list(zip([0, *ends[:-1]], ends, strict=True))
     return [(0, len(sizes))]
