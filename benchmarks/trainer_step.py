@@ -97,7 +97,7 @@ class Theirs:
         self._collate = DataCollatorForSeq2Seq(tokenizer)
 
     def train(self, order: str, rows: Sequence[int], batch: int, pieces: int) -> Trained:
-        """One epoch of the rows, with steps of `batch` of them in so many passes."""
+        """One epoch of the rows, with `batch` of them per step, divided among a number of passes."""
         from transformers import Trainer, TrainingArguments
 
         peft = Peft(self._model, self._prompt)
