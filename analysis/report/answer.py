@@ -45,8 +45,11 @@ def _of_cell(cell: Cell) -> str:
     means = {name: own for name, side in cell.sides.items() if (own := mean(list(side.runs.values())))}
     if not means:
         return ""
-    name, best = min(means.items(), key=lambda item: item[1].value)
-    among = f"the lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
+    (name, best), *others = sorted(means.items(), key=lambda item: item[1].value)
+    among = "the only prior"
+    if others:
+        second, ahead = others[0][0], others[0][1].value - best.value
+        among = f"the lowest of {len(means)} priors, {number(ahead)} nats below '{second}'"
     text = (
         f"on {cell.where} the prior '{name}' ends at a loss of {_told(best)} on {_split(cell.sides[name])} "
         f"at rate {cell.sides[name].chosen}, {among}"

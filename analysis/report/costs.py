@@ -17,7 +17,7 @@ COLUMNS = (
     "setting",
     "trials",
     "optimizer steps",
-    "seconds",
+    "seconds without the start",
     "losses of the start (seconds)",
     "trained values",
     "positions per second",
@@ -41,7 +41,8 @@ def section(reading: Reading) -> Section:
     worked = f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model"
     table = compact(
         caption=f"Means over the trials of a setting.{same} The losses of a start are computed by the first "
-        "trial that needs them, so they are in none of the other columns. From seconds, steps, "
+        "trial that needs them, so they are in none of the other columns, while the seconds in the table of "
+        "trials include them. From seconds, steps, "
         "trained_values, positions_per_second, peak_memory and peak_gpu_memory in trials.parquet, and cost "
         "in records/TRIAL.json.",
         columns=COLUMNS,

@@ -445,7 +445,7 @@ def test_settings_are_compared_without_what_depends_on_the_order_of_trials(finis
     record = next(iter(finished_study.records.values()))
     both = [timed(record, 10.0, start=3.0), timed(record, 7.0, waiting=9.0)]
     rows = [dict(zip(costs.COLUMNS, costs._row("", [one]), strict=True)) for one in both]
-    assert [row["seconds"].text for row in rows] == ["7.0", "7.0"]
+    assert [row["seconds without the start"].text for row in rows] == ["7.0", "7.0"]
     assert [row["losses of the start (seconds)"].text for row in rows] == ["3.0", ""]
     assert [row["seconds by phase"].text for row in rows] == ["training 2.0"] * 2
 

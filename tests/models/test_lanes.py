@@ -17,6 +17,7 @@ from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
 from softprior.testing.families import FAMILIES, OTHER_FAMILIES, random_model
 from softprior.testing.hosts import example_batch, example_prompts
+from softprior.testing.hosts.examples import MAX_NEW, unlabelled
 from tests.distances import apart
 
 
@@ -100,7 +101,9 @@ def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
         torch.set_num_threads(2)
         with met(host._blocks.layers[0], len(runs)):
             found, again = host.loss(prompt, batch, grad=True), host.loss(prompt, batch, grad=True)
+            written = host.generate(prompt, unlabelled(batch), max_new=MAX_NEW, stop=frozenset())
         torch.set_num_threads(1)
+        assert written == host.generate(prompt, unlabelled(batch), max_new=MAX_NEW, stop=frozenset()), name
         assert torch.equal(found.nll, again.nll), name
         assert torch.equal(found.tokens, right.tokens)
         # float32, sums in another order.

@@ -93,31 +93,22 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{_line(key)}: a key must be a word, not a list or a mapping")
-            if key.value in seen:
-                raise UserError(f"{_line(key)}: the key {key.value!r} appears twice; remove one")
-            unseen = next((c for c in key.value if c != " " and unicodedata.category(c) in INVISIBLE), None)
+            name = _whole(key.value, key)
+            if name in seen:
+                raise UserError(f"{_line(key)}: the key {name!r} appears twice; remove one")
+            unseen = next((c for c in name if c != " " and unicodedata.category(c) in INVISIBLE), None)
             if unseen is not None:
-                name = unicodedata.name(unseen, "a control character").lower()
+                character = unicodedata.name(unseen, "a control character").lower()
                 raise UserError(
-                    f"{_line(key)}: the key {key.value!a} contains an invisible character, "
-                    f"U+{ord(unseen):04X} ({name}); replace it, or indent the key with spaces"
+                    f"{_line(key)}: the key {name!a} contains an invisible character, "
+                    f"U+{ord(unseen):04X} ({character}); replace it, or indent the key with spaces"
                 )
-            seen.add(key.value)
+            seen.add(name)
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
-        """The text of a scalar. An escaped character beyond U+FFFF has two halves, as in JSON.
-
-        Raises:
-            UserError: there is only one half.
-        """
-        text = str(super().construct_scalar(node))
-        try:
-            return text.encode("utf-16", "surrogatepass").decode("utf-16")
-        except UnicodeDecodeError:
-            raise UserError(
-                f"{_line(node)}: {text!a} contains half a character; write the character, or both halves"
-            ) from None
+        """The text of a scalar, see `_whole`."""
+        return _whole(str(super().construct_scalar(node)), node)
 
     def construct_padded(self, node: yaml.ScalarNode) -> NoReturn:
         """Rejects a number such as 010.
@@ -357,6 +348,20 @@ def _apply(data: dict[str, object], override: str) -> None:
 def _quoted(path: str, text: str) -> str:
     """An override that sets a text, as a shell takes it: single quotes outside of YAML's double ones."""
     return shlex.quote(f"{path}={json.dumps(text if len(text) < LONGEST else '...', ensure_ascii=False)}")
+
+
+def _whole(text: str, node: yaml.Node) -> str:
+    """The text of a node. An escaped character beyond U+FFFF has two halves, as in JSON.
+
+    Raises:
+        UserError: there is only one half.
+    """
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{_line(node)}: {text!a} contains half a character; write the character, or both halves"
+        ) from None
 
 
 def _nested(holder: str, keys: list[str], text: str) -> str:

@@ -58,8 +58,11 @@ def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
 def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:
     """What `work` makes of each run, in a thread each, which share this process's threads.
 
-    An error is raised when all have ended: none of them still uses the model then.
+    A single run stays in this thread. An error is raised when all have ended: none of them still uses the
+    model then.
     """
+    if len(runs) == 1:
+        return [work(runs[0])]
     threads = torch.get_num_threads()
     each = threads // len(runs)
 

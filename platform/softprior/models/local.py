@@ -120,32 +120,29 @@ class LocalLM(PackedModel):
         return self._geometry.rotate(place, keys, inverse)
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        return self._beside([Request(prompt, batch, grad)])[0]
+        return self._divided([Request(prompt, batch, grad)])[0]
 
     def loss_many(self, requests: Sequence[Request], tokens: int | None = None) -> list[Losses]:
         """See `PackingLM`."""
-        return in_passes(self._beside, requests, tokens)
+        return in_passes(self._divided, requests, tokens)
 
     @torch.no_grad()
     def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:
         """The logits from which the model predicts each label of the batch, row by row."""
         return self._label_logits([prompt or {}], [len(batch)], batch)[0]
 
-    def _beside(self, requests: list[Request]) -> list[Losses]:
+    def _divided(self, requests: list[Request]) -> list[Losses]:
         """Losses of requests of one shape, in one pass or in several side by side."""
         if len(requests) > 1:
             sizes = torch.tensor([request.batch.positions for request in requests])
-            groups = [requests[first:last] for first, last in self._lanes(requests, sizes)]
-            return [losses for found in self._side_by_side(groups) for losses in found]
+            groups = [requests[first:last] for first, last in self._runs(sizes, requests)]
+            return [losses for found in side_by_side(self._together, groups) for losses in found]
         (request,) = requests
-        runs = self._lanes(requests, request.batch.lengths)
+        runs = self._runs(request.batch.lengths, requests)
         parts = [[request._replace(batch=some_rows(request.batch, run))] for run in runs]
-        return [joined([losses for found in self._side_by_side(parts) for losses in found])]
+        return [joined([losses for found in side_by_side(self._together, parts) for losses in found])]
 
-    def _side_by_side(self, groups: list[list[Request]]) -> list[list[Losses]]:
-        return [self._together(groups[0])] if len(groups) == 1 else side_by_side(self._together, groups)
-
-    def _lanes(self, requests: list[Request], sizes: Int[Tensor, "_"]) -> list[tuple[int, int]]:
+    def _runs(self, sizes: Int[Tensor, "_"], requests: Sequence[Request] = ()) -> list[tuple[int, int]]:
         """The rows or requests of each pass, by their tokens; all in one where a pass changes the model."""
         whole, threads = [(0, len(sizes))], torch.get_num_threads()
         if threads == 1 or not self.ragged or self.device.type != "cpu" or self.frozen is not None:
@@ -275,6 +272,16 @@ class LocalLM(PackedModel):
         return [out]
 
     def _continued(self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]) -> list[list[int]]:
+        """Continues rows, together or in runs side by side."""
+
+        def written(run: tuple[int, int]) -> list[list[int]]:
+            return self._written(prompt, some_rows(batch, run), max_new, stop)
+
+        runs = self._runs(batch.lengths)
+        return [tokens for answers in side_by_side(written, runs) for tokens in answers]
+
+    @torch.no_grad()
+    def _written(self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]) -> list[list[int]]:
         """Continues rows together, with a cache of their keys and values."""
         packed = Packed.of(batch).to(self.device)
         cache = Cache()

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+LENGTHS = (70, 6)
+"""Tokens of the rows that are compared: one of them in several chunks of attention, see `causal_chunks`."""
+
+
 def verify_once(
     model: ModelSpec, fingerprint: str, network: PreTrainedModel, host: LocalLM | EncoderDecoderLM
 ) -> None:
@@ -83,7 +87,7 @@ def not_finite(model: ModelSpec, name: str) -> UserError:
 
 
 def verify_packing(network: PreTrainedModel, host: LocalLM) -> None:
-    """Compares packed rows with the family's own eager attention, once, on two short random rows.
+    """Compares packed rows with the family's own eager attention, once, on two random rows.
 
     A family that mixes positions outside of attention (a recurrence, a convolution) or reads token ids
     in addition to the embeddings would be silently wrong, and one that attends twice in a block would be
@@ -126,7 +130,7 @@ def verify_packing(network: PreTrainedModel, host: LocalLM) -> None:
 
 
 def verify_padding(network: PreTrainedModel, host: EncoderDecoderLM) -> None:
-    """Compares padded rows with the family's own eager attention, once, on two short random rows.
+    """Compares padded rows with the family's own eager attention, once, on two random rows.
 
     Raises:
         UserError: the results differ by more than rounding, or the pass fails.
@@ -174,7 +178,7 @@ def _as_alone(
     """
     generator = torch.Generator().manual_seed(0)
     texts = [
-        torch.randint(host.info().vocabulary, (length,), generator=generator).tolist() for length in (9, 6)
+        torch.randint(host.info().vocabulary, (length,), generator=generator).tolist() for length in LENGTHS
     ]
     labels = [
         [False] * first + [True] * (len(text) - first) for text, first in zip(texts, firsts, strict=True)
