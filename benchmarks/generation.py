@@ -22,9 +22,11 @@ from torch import Tensor
 from benchmarks.result import Result, tell
 from benchmarks.sides import TOKENS, Peft, examples, timed
 from softprior.inputs.specs import ModelSpec
+from softprior.models.lanes import batches_at_once
 from softprior.models.load import load_local
-from softprior.prompt import Batch, Place, Row, collate
+from softprior.prompt import Place, Row, collate
 from softprior.seeding import torch_generator
+from softprior.tasks.batching import evaluation_batches
 from softprior.training.threads import limit_threads
 
 BATCH = 16
@@ -80,15 +82,16 @@ def main() -> None:
     vectors = host.embed(torch.arange(1000))[order].clone()
     peft = Peft(spec, {Place(0): vectors}).model
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
-    made: list[Batch] = [collate(batch) for batch in batches]
+    size = BATCH * batches_at_once(host.info().kernels)
+    ordered = evaluation_batches([len(row.tokens) for row in rows], size)
 
     def ours(new: int) -> list[list[int]]:
-        prompt = {Place(0): vectors}
-        return [
-            list(answer)
-            for batch in made
-            for answer in host.generate(prompt, batch, max_new=new, stop=frozenset())
-        ]
+        found: dict[int, list[int]] = {}
+        for indices in ordered:
+            batch = collate([rows[i] for i in indices])
+            answers = host.generate({Place(0): vectors}, batch, max_new=new, stop=frozenset())
+            found |= zip(indices, answers, strict=True)
+        return [found[i] for i in range(len(rows))]
 
     def theirs() -> list[list[int]]:
         return [answer for batch in batches for answer in written(peft, batch, options.new)]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprior.models import causal_chunks, lanes
+from softprior.models import causal_chunks, lanes, local
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
@@ -65,6 +65,21 @@ def test_batches_are_divided_where_it_is_worth_it(lengths, threads, runs):
     assert lanes.lanes(torch.tensor(lengths), threads) == runs
 
 
+def test_lanes_that_read_all_weights_per_token_have_enough_rows():
+    sizes = torch.tensor([100] * 16)
+    assert lanes.lanes(sizes, 8, fewest=8) == [(0, 8), (8, 16)]
+    assert len(lanes.lanes(sizes, 8)) == 4
+    assert lanes.lanes(sizes[:15], 8, fewest=8) == [(0, 15)]
+
+
+def test_answers_come_from_two_batches_at_a_time_where_passes_run_side_by_side():
+    torch.set_num_threads(2)
+    assert lanes.batches_at_once("chunked") == 2
+    assert lanes.batches_at_once("ragged") == lanes.batches_at_once("padded") == 1
+    torch.set_num_threads(1)
+    assert lanes.batches_at_once("chunked") == 1
+
+
 def test_threads_are_shared_and_given_back_also_after_an_error():
     torch.set_num_threads(4)
     assert lanes.side_by_side(lambda run: (run, torch.get_num_threads()), [1, 2]) == [(1, 2), (2, 2)]
@@ -87,6 +102,7 @@ others = [pytest.param(family, marks=pytest.mark.faults) for family in sorted({*
 @pytest.mark.parametrize("family", [*FAMILIES, *others])
 def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
     monkeypatch.setattr(lanes, "LEAST", 1)
+    monkeypatch.setattr(local, "FEWEST", 1)
     monkeypatch.setattr(lanes, "UNEVEN", 2)
     monkeypatch.setattr(causal_chunks, "LEAST", 3)
     host = LocalLM(random_model(family, ATTENTION), "weights")

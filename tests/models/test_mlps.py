@@ -11,7 +11,7 @@ from transformers import GemmaConfig, LlamaConfig
 from transformers.models.gemma.modeling_gemma import GemmaMLP
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from softprior.models.mlps import _says_so, recompute
+from softprior.models.mlps import _says_so, leave_out, recompute
 
 SMALL = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 2, "num_key_value_heads": 2}
 
@@ -71,6 +71,26 @@ def test_it_is_done_once():
     assert recompute(module, lambda _: False) == [module]
     assert recompute(module, lambda _: True) == []
     assert result(module, states)[2] == 3
+
+
+def test_what_is_not_read_is_left_out():
+    module = mlp().requires_grad_(False)
+    recompute(module, lambda _: True)
+    positions = torch.tensor([1, 4])
+    states = torch.randn(1, 5, SMALL["hidden_size"], requires_grad=True)
+    whole = module(states)[:, positions]
+    (gradient,) = torch.autograd.grad(whole.square().sum(), states)
+    read: list[torch.Tensor | None] = [positions]
+    leave_out(module, lambda: read[0])
+    found = module(states)
+    (again,) = torch.autograd.grad(found.square().sum(), states)
+    # Other sizes of products, float32.
+    assert torch.allclose(found[:, positions], whole, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(again, gradient, rtol=1e-5, atol=1e-6)
+    assert not found[:, [0, 2, 3]].any()
+    read[0] = None
+    assert torch.allclose(module(states)[:, positions], whole, rtol=1e-5, atol=1e-6)
+    assert module(states)[:, 0].any()
 
 
 class Rotated(LlamaMLP):

@@ -19,9 +19,9 @@ from softprior.models.entry import embedding_factor
 from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.lengths import ALWAYS, Regimes, find_regimes, forget_lengths
-from softprior.models.mlps import recompute
+from softprior.models.mlps import leave_out, recompute
 from softprior.models.norms import fuse
-from softprior.models.packing import RowPass, Rows, running
+from softprior.models.packing import RowPass, Rows, positions_read, running
 from softprior.models.places import Places, partner
 from softprior.models.ragged import takes
 from softprior.models.torch_private import allow_kinds_of_passes
@@ -29,7 +29,7 @@ from softprior.prompt import Place, Prompt
 
 
 class PackedModel:
-    """A causal model that runs one packed pass at a time.
+    """A causal model that runs packed passes.
 
     Its attention goes through `softprior.models.packing`: each prompt vector and each real token is computed
     once, prompts are shared by all rows of a batch, logits are computed at labels. Cut prompts join the
@@ -57,8 +57,12 @@ class PackedModel:
         self.windows: set[int] = set()
         self.ragged = True
         """Whether attention may take the kernel for rows of different lengths or chunks of queries, norms
-        theirs, MLPs may compute again what they need backward, and passes may run side by side."""
-        self._ours = [*fuse(model, self._fuses), *recompute(model, self._recomputes)]
+        theirs, MLPs may compute again what they need backward and leave out what nobody reads, and passes may
+        run side by side."""
+        gated = recompute(model, self._recomputes)
+        if (last := getattr(self._blocks.layers[-1], "mlp", None)) in gated:
+            leave_out(last, positions_read)
+        self._ours = [*fuse(model, self._fuses), *gated]
         self._compiled = False
 
     def compile(self) -> None:
@@ -180,6 +184,8 @@ class PackedModel:
         texts = self._embedding(tokens)
         embeddings = texts if kept is None else torch.cat([kept.flatten(0, 1), texts])
         keep = keep.to(self.device) + current.prompts * current.kept
+        if current.kept_only and self.ragged and self.device.type == "cpu":
+            current.read = keep.unique() + current.prompts * current.cut.get(len(self._blocks.layers) - 1, 0)
         positions = self._position_ids(current, len(tokens))
         if self._regimes.each:
             forget_lengths(self._model)

@@ -21,6 +21,12 @@ from torch import Tensor
 LEAST = 256
 """Tokens per lane, at least: each lane computes the prompt and pays for every operation once more."""
 
+FEWEST = 8
+"""Rows per lane that generates, at least: each lane reads all weights for each token."""
+
+AT_ONCE = 2
+"""Batches to generate from at a time where passes run side by side: each batch costs memory for its keys."""
+
 UNEVEN = 1.25
 """Tokens of the largest lane over those of the mean, at most: the other threads wait for it."""
 
@@ -33,18 +39,19 @@ DoneT = TypeVar("DoneT")
 _one_caller = Lock()
 
 
-def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
+def lanes(sizes: Int[Tensor, "N"], threads: int, fewest: int = 1) -> list[tuple[int, int]]:
     """Runs of consecutive rows or batches with about equally many tokens, which share all threads evenly.
 
     Args:
         sizes: tokens of each row or batch.
+        fewest: rows or batches per run, on average, at least.
 
     Returns:
         The index of the first of each run, and the index after its last one; a single run where lanes are not
         worth it.
     """
     total = int(sizes.sum())
-    most = min(threads, total // LEAST, len(sizes))
+    most = min(threads, total // LEAST, len(sizes) // fewest)
     middles = 2 * sizes.cumsum(0) - sizes
     for count in (n for n in range(most, 1, -1) if threads % n == 0):
         lane = middles * count // (2 * total)
@@ -53,6 +60,15 @@ def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
             ends = torch.bincount(lane, minlength=count).cumsum(0).tolist()
             return list(zip([0, *ends[:-1]], ends, strict=True))
     return [(0, len(sizes))]
+
+
+def batches_at_once(kernels: str) -> int:
+    """Number of batches of rows to hand to `FrozenLM.generate` together, so that each can be a lane.
+
+    Args:
+        kernels: the host's, see `ModelInfo`.
+    """
+    return AT_ONCE if kernels == "chunked" and torch.get_num_threads() > 1 else 1
 
 
 def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:

@@ -26,7 +26,7 @@ from softprior.models.frozen_part import FrozenPart, first_block
 from softprior.models.identity import computing, identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
-from softprior.models.lanes import lanes, side_by_side
+from softprior.models.lanes import FEWEST, lanes, side_by_side
 from softprior.models.lengths import Part, apart, steady_length
 from softprior.models.packing import Cache, Looks, RowPass, Rows, running
 from softprior.models.passes import Packed, chosen_rows, in_passes, joined, one_batch, some_rows
@@ -142,8 +142,14 @@ class LocalLM(PackedModel):
         parts = [[request._replace(batch=some_rows(request.batch, run))] for run in runs]
         return [joined([losses for found in side_by_side(self._together, parts) for losses in found])]
 
-    def _runs(self, sizes: Int[Tensor, "_"], requests: Sequence[Request] = ()) -> list[tuple[int, int]]:
-        """The rows or requests of each pass, by their tokens; all in one where a pass changes the model."""
+    def _runs(
+        self, sizes: Int[Tensor, "_"], requests: Sequence[Request] = (), fewest: int = 1
+    ) -> list[tuple[int, int]]:
+        """The rows or requests of each pass, by their tokens; all in one where a pass changes the model.
+
+        Args:
+            fewest: see `lanes`.
+        """
         whole, threads = [(0, len(sizes))], torch.get_num_threads()
         if threads == 1 or not self.ragged or self.device.type != "cpu" or self.frozen is not None:
             return whole
@@ -151,7 +157,7 @@ class LocalLM(PackedModel):
         _, regimes = self._factor, self._regimes
         for request in requests:
             self._in_front([request.prompt or {}], request.batch)
-        return whole if regimes.longest is not None else lanes(sizes, threads)
+        return whole if regimes.longest is not None else lanes(sizes, threads, fewest)
 
     def _together(self, requests: list[Request]) -> list[Losses]:
         """Losses of requests of one shape, in one pass."""
@@ -226,7 +232,7 @@ class LocalLM(PackedModel):
         # All that a GPU needs goes there before the pass: a copy behind it would wait for its end.
         labelled, row = packed.tokens[where].to(self.device), row.to(self.device)
         packed = packed.to(self.device)
-        current = RowPass(packed.rows, prompts=len(prompts))
+        current = RowPass(packed.rows, prompts=len(prompts), kept_only=True)
         if len(prompts) > 1:
             current.owner = owner.to(self.device) if len(owner) else torch.zeros_like(packed.rows.lengths)
         forward = self._forward
@@ -260,7 +266,7 @@ class LocalLM(PackedModel):
         over = False
         for step in range(max_new):
             alive()
-            current = RowPass(Rows.of(tokens.new_tensor([len(tokens)])))
+            current = RowPass(Rows.of(tokens.new_tensor([len(tokens)])), kept_only=True)
             found = self._forward([prompt], tokens, current, keep=tokens.new_tensor([len(tokens) - 1]))
             token = found.argmax(-1)
             over = over or int(token) in stop
@@ -277,7 +283,7 @@ class LocalLM(PackedModel):
         def written(run: tuple[int, int]) -> list[list[int]]:
             return self._written(prompt, some_rows(batch, run), max_new, stop)
 
-        runs = self._runs(batch.lengths)
+        runs = self._runs(batch.lengths, fewest=FEWEST)
         return [tokens for answers in side_by_side(written, runs) for tokens in answers]
 
     @torch.no_grad()
@@ -286,7 +292,7 @@ class LocalLM(PackedModel):
         packed = Packed.of(batch).to(self.device)
         cache = Cache()
         lengths = packed.rows.lengths
-        prefill = RowPass(packed.rows, cache=cache, room=max_new)
+        prefill = RowPass(packed.rows, cache=cache, room=max_new, kept_only=True)
         logits = self._forward([prompt], packed.tokens, prefill, keep=lengths.cumsum(0) - 1)
         start = prefill.start + prefill.kept
 

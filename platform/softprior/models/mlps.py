@@ -1,4 +1,4 @@
-"""Gated MLPs that keep two states for the pass backward instead of three, on CPUs.
+"""Gated MLPs that keep less and leave out what nobody reads, on CPUs.
 
 A family's own MLP keeps the gates, the activated gates and what they are multiplied by: 63% of what a step of
 SmolLM2 keeps. Activated gates are computed again here, by the same operations on the same values, so that
@@ -15,7 +15,7 @@ from textwrap import dedent
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -42,6 +42,24 @@ def recompute(model: nn.Module, wanted: Callable[[Tensor], bool]) -> list[nn.Mod
     for module in found:
         module.forward = partial(_forward, module, module.forward, wanted)
     return found
+
+
+def leave_out(mlp: nn.Module, read: Callable[[], Int[Tensor, "K"] | None]) -> None:
+    """Has the MLP of a last block return zeros at positions that are not read, without computing them.
+
+    Args:
+        read: the positions, each once; None for all.
+    """
+    mlp.forward = partial(_at_positions, mlp.forward, read)
+
+
+def _at_positions(
+    whole: Callable[[Tensor], Tensor], read: Callable[[], Tensor | None], states: Float[Tensor, "1 N H"]
+) -> Float[Tensor, "1 N H"]:
+    positions = read()
+    if positions is None:
+        return whole(states)
+    return torch.zeros_like(states).index_copy(1, positions, whole(states.index_select(1, positions)))
 
 
 def _is_gated(module: Any) -> bool:

@@ -118,6 +118,8 @@ class RowPass:
         now: in a decoding step, the position of each row's new token.
         windows: the sliding windows that blocks asked for, noted as they run.
         looks: adds up where the rows' predictions look; None where nobody asks.
+        kept_only: whether nothing is asked of the pass but logits at the kept indices.
+        read: the positions of these in the last block's sequence; None where all of them are computed.
         ragged: whether to use the kernel for rows of different lengths where it fits, see `ragged`, and
             chunks of queries on CPUs, see `causal_chunks`.
     """
@@ -136,6 +138,8 @@ class RowPass:
     windows: set[int] = field(default_factory=set)
     masks: dict[tuple[int, int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
     looks: Looks | None = None
+    kept_only: bool = False
+    read: Int[Tensor, "K"] | None = None
     ragged: bool = False
     layouts: dict[tuple[int, int, bool], Layout] = field(default_factory=dict)
 
@@ -279,6 +283,12 @@ def running(current: RowPass) -> Iterator[RowPass]:
         yield current
     finally:
         _current.reset(token)
+
+
+def positions_read() -> Int[Tensor, "K"] | None:
+    """The positions at which the last block's states are read in this context's pass; None for all."""
+    current = _current.get()
+    return None if current is None else current.read
 
 
 def attend(

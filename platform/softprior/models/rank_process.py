@@ -141,7 +141,12 @@ class ShardedRank(LocalLM):
         computing = f"{own.computing}, {distributed.get_world_size()} ranks"
         return own._replace(vocabulary=rows, parameters=count, computing=computing)
 
-    def _runs(self, sizes: Int[Tensor, "_"], requests: Sequence[Request] = ()) -> list[tuple[int, int]]:
+    def _runs(
+        self,
+        sizes: Int[Tensor, "_"],
+        requests: Sequence[Request] = (),  # noqa: ARG002  as in `LocalLM`
+        fewest: int = 1,  # noqa: ARG002
+    ) -> list[tuple[int, int]]:
         """All in one pass: ranks gather weights in the same order."""
         return [(0, len(sizes))]
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LENGTHS = (70, 6)
 """Tokens of the rows that are compared: one of them in several chunks of attention, see `causal_chunks`."""
 
+MORE = 3
+"""Tokens by which they are continued."""
+
 
 def verify_once(
     model: ModelSpec, fingerprint: str, network: PreTrainedModel, host: LocalLM | EncoderDecoderLM
@@ -176,16 +179,17 @@ def _as_alone(
         own: logits with which the network predicts a text's tokens from a position on, in eager attention.
         firsts: position of each row's first label.
     """
-    generator = torch.Generator().manual_seed(0)
-    texts = [
-        torch.randint(host.info().vocabulary, (length,), generator=generator).tolist() for length in LENGTHS
-    ]
+    info, generator = host.info(), torch.Generator().manual_seed(0)
+    # The rotation of longer texts may depend on their length, which changes as they are continued.
+    most = min(info.positions, info.steady or info.positions) - MORE
+    lengths = [min(length, most) for length in LENGTHS]
+    texts = [torch.randint(info.vocabulary, (length,), generator=generator).tolist() for length in lengths]
     labels = [
         [False] * first + [True] * (len(text) - first) for text, first in zip(texts, firsts, strict=True)
     ]
     batch = collate([Row("", text, marks, marks) for text, marks in zip(texts, labels, strict=True)])
     together = host.loss(None, batch).nll
-    continued = host.generate(None, batch, max_new=3, stop=frozenset())
+    continued = host.generate(None, batch, max_new=MORE, stop=frozenset())
     # Reduced precision rounds differently in the two forms; a mixed-up row is off by far more.
     tolerance = 1e-4 if host.dtype == torch.float32 else 5e-2
     used = attention_of(network)

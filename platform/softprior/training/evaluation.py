@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from softprior.assets.tokens import Tokenizer, stopping
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
+from softprior.models.lanes import batches_at_once
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
 from softprior.results.examples import ExampleRow
@@ -191,7 +192,8 @@ class Evaluator:
         rows = [self.prefixed(split.input_row(i)) for i in range(count)]
         told: list[tuple[int, ...]] = [()] * count
         stop = stop_tokens(self._tokenizer, self._task.stop) | self._task.ends(self._tokenizer)
-        for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
+        size = self._evaluation.batch * batches_at_once(self._host.info().kernels)
+        for indices in evaluation_batches([len(row.tokens) for row in rows], size):
             batch = collate([rows[i] for i in indices])
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
             for i, tokens in zip(indices, outputs, strict=True):
