@@ -82,7 +82,7 @@ def main() -> None:
     vectors = host.embed(torch.arange(1000))[order].clone()
     peft = Peft(spec, {Place(0): vectors}).model
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
-    size = BATCH * batches_at_once(host.info().kernels)
+    size = BATCH * batches_at_once(host.info())
     ordered = evaluation_batches([len(row.tokens) for row in rows], size)
 
     def ours(new: int) -> list[list[int]]:

@@ -73,11 +73,13 @@ def test_lanes_that_read_all_weights_per_token_have_enough_rows():
 
 
 def test_answers_come_from_two_batches_at_a_time_where_passes_run_side_by_side():
+    info = LocalLM(random_model("llama", ATTENTION), "weights").info()
     torch.set_num_threads(2)
-    assert lanes.batches_at_once("chunked") == 2
-    assert lanes.batches_at_once("ragged") == lanes.batches_at_once("padded") == 1
+    assert lanes.batches_at_once(info) == 2
+    for change in ({"kernels": "padded"}, {"steady": 40}, {"frozen_cache": True}):
+        assert lanes.batches_at_once(info._replace(**change)) == 1
     torch.set_num_threads(1)
-    assert lanes.batches_at_once("chunked") == 1
+    assert lanes.batches_at_once(info) == 1
 
 
 def test_threads_are_shared_and_given_back_also_after_an_error():

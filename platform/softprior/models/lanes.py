@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from softprior.models.protocol import ModelInfo
+
 LEAST = 256
 """Tokens per lane, at least: each lane computes the prompt and pays for every operation once more."""
 
@@ -62,13 +64,10 @@ def lanes(sizes: Int[Tensor, "N"], threads: int, fewest: int = 1) -> list[tuple[
     return [(0, len(sizes))]
 
 
-def batches_at_once(kernels: str) -> int:
-    """Number of batches of rows to hand to `FrozenLM.generate` together, so that each can be a lane.
-
-    Args:
-        kernels: the host's, see `ModelInfo`.
-    """
-    return AT_ONCE if kernels == "chunked" and torch.get_num_threads() > 1 else 1
+def batches_at_once(info: ModelInfo) -> int:
+    """Number of batches of rows to hand to `FrozenLM.generate` together, so that each can be a lane."""
+    divided = info.kernels == "chunked" and info.steady is None and not info.frozen_cache
+    return AT_ONCE if divided and torch.get_num_threads() > 1 else 1
 
 
 def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:

@@ -192,7 +192,7 @@ class Evaluator:
         rows = [self.prefixed(split.input_row(i)) for i in range(count)]
         told: list[tuple[int, ...]] = [()] * count
         stop = stop_tokens(self._tokenizer, self._task.stop) | self._task.ends(self._tokenizer)
-        size = self._evaluation.batch * batches_at_once(self._host.info().kernels)
+        size = self._evaluation.batch * batches_at_once(self._host.info())
         for indices in evaluation_batches([len(row.tokens) for row in rows], size):
             batch = collate([rows[i] for i in indices])
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
