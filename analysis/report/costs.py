@@ -38,7 +38,10 @@ def section(reading: Reading) -> Section:
         settings.setdefault(reading.labels[record.id].partition(" · seed ")[0], []).append(record)
     same, rows = said_once(COLUMNS, [_row(setting, own) for setting, own in settings.items()], ("on",))
     total = sum(record.environment["seconds"] for record in timed)
-    worked = f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model"
+    worked = (
+        f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model, "
+        "geometry and sanity checks"
+    )
     table = compact(
         caption=f"Means over the trials of a setting.{same} The losses of a start are computed by the first "
         "trial that needs them, so they are in none of the other columns, while the seconds in the table of "
