@@ -54,9 +54,10 @@ def saved(host: LocalLM, prompt: Prompt, batch: Batch) -> int:
     ],
 )
 def test_the_count_is_what_pytorch_saves(method, parameters, form, monkeypatch):
-    """Within 5%, which softmax's sums and rotations take in so small a model.
+    """Within 8%, which softmax's sums and rotations take in so small a model.
 
-    Their bytes are the same in both forms, and so a larger share where MLPs keep less.
+    Their bytes are the same in both forms, and so a larger share where MLPs keep less, most of all where
+    only the last block keeps anything.
     """
     host = load_local(ModelSpec(id="tiny", device="cpu")).host
     assert isinstance(host, LocalLM)
@@ -67,7 +68,7 @@ def test_the_count_is_what_pytorch_saves(method, parameters, form, monkeypatch):
     prompt = {place: 0.02 * torch.randn(TOKENS, host.width(place), generator=draw) for place in places}
     counted = step_memory(TINY, places, TOKENS, rows_of(batch), form)
     logits = 4 * int(batch.labels.sum()) * TINY.vocabulary  # their softmax; the rest is not there yet
-    assert saved(host, prompt, batch) == pytest.approx(counted.kept + logits, rel=0.05)
+    assert saved(host, prompt, batch) == pytest.approx(counted.kept + logits, rel=0.08)
 
 
 @pytest.mark.parametrize(("rows", "peak"), [(8, 1929), (32, 6905), (128, 26917)])

@@ -71,7 +71,8 @@ class Form(NamedTuple):
         bytes: of a value.
         kernels: `ragged` is attention and norms for rows of different lengths on GPUs, `padded` the families'
             own on padded rows, `chunked` what CPUs have: attention of padded rows by chunks, and MLPs that
-            compute activated gates again in the pass backward, see `causal_chunks` and `mlps`.
+            compute activated gates again in the pass backward and, in the last block, only what is read, see
+            `causal_chunks` and `mlps`.
     """
 
     bytes: int
@@ -93,7 +94,7 @@ class StepMemory(NamedTuple):
     Attributes:
         kept: what the blocks keep from the pass forward for the pass backward.
         logits: logits at labels and their gradients, as the pass backward begins.
-        inside: gradients inside the MLP of the last block, which come once the logits are done with.
+        inside: gradients inside an MLP, which come once the logits are done with.
     """
 
     kept: int
@@ -122,7 +123,8 @@ def step_memory(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows,
         front = sum(vectors for place in places if place.kind == "residual" and _seen(place, block))
         prefix = sum(vectors for place in places if place.kind == "key" and place.block == block)
         positions = rows.tokens + rows.fronts * front
-        kept += _states(sizes, positions, form) + _attended(sizes, front, prefix, rows, form)
+        gated = min(rows.labels, positions) if form.recomputes and block == sizes.blocks - 1 else positions
+        kept += _states(sizes, positions, gated, form) + _attended(sizes, front, prefix, rows, form)
         masked.add(front + prefix)
     logits = rows.labels * sizes.vocabulary
     return StepMemory(
@@ -137,10 +139,10 @@ def _seen(place: Place, block: int) -> bool:
     return place.block == block or (place.after == "keep" and place.block < block)
 
 
-def _states(sizes: Sizes, positions: int, form: Form) -> int:
-    """What norms and MLP keep."""
-    inner = (2 if form.recomputes else 3) * form.bytes * sizes.inner
-    return positions * (2 * form.norm * sizes.hidden + inner)
+def _states(sizes: Sizes, positions: int, gated: int, form: Form) -> int:
+    """What norms keep, and an MLP that computes some of the positions."""
+    states = 2 if form.recomputes else 3
+    return 2 * form.norm * sizes.hidden * positions + states * form.bytes * sizes.inner * gated
 
 
 def _attended(sizes: Sizes, front: int, prefix: int, rows: Rows, form: Form) -> int:
