@@ -18,7 +18,7 @@ TOKENS = 20
 TINY = Sizes(blocks=4, hidden=128, queries=128, keys=64, inner=352, vocabulary=1024)
 LLAMA = Sizes(blocks=16, hidden=2048, queries=2048, keys=512, inner=8192, vocabulary=128256)
 RAGGED, PADDED = Form(BYTES["bfloat16"], "ragged"), Form(BYTES["float32"], "padded")
-RECOMPUTED = PADDED._replace(recomputed=True)
+CHUNKED = Form(BYTES["float32"], "chunked")
 
 
 def rows_of(batch: Batch) -> Rows:
@@ -41,7 +41,7 @@ def saved(host: LocalLM, prompt: Prompt, batch: Batch) -> int:
     return sum(storage.nbytes() for storage in found.values())
 
 
-@pytest.mark.parametrize("form", [RECOMPUTED, PADDED])
+@pytest.mark.parametrize("form", [CHUNKED, PADDED])
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [
@@ -54,20 +54,21 @@ def saved(host: LocalLM, prompt: Prompt, batch: Batch) -> int:
     ],
 )
 def test_the_count_is_what_pytorch_saves(method, parameters, form, monkeypatch):
-    """Within 5%, which softmax's sums and rotations take in so small a model.
+    """Within 8%, which softmax's sums and rotations take in so small a model.
 
-    Their bytes are the same in both forms, and so a larger share where MLPs keep less.
+    Their bytes are the same in both forms, and so a larger share where MLPs keep less, most of all where
+    only the last block keeps anything.
     """
     host = load_local(ModelSpec(id="tiny", device="cpu")).host
     assert isinstance(host, LocalLM)
-    monkeypatch.setattr(host, "ragged", form.recomputed)
+    monkeypatch.setattr(host, "ragged", form.kernels == "chunked")
     batch = random_batch(4)
     places = METHODS[method].model_validate({"tokens": TOKENS, **parameters}).places(TINY.blocks)
     draw = torch_generator(0, method)
     prompt = {place: 0.02 * torch.randn(TOKENS, host.width(place), generator=draw) for place in places}
     counted = step_memory(TINY, places, TOKENS, rows_of(batch), form)
     logits = 4 * int(batch.labels.sum()) * TINY.vocabulary  # their softmax; the rest is not there yet
-    assert saved(host, prompt, batch) == pytest.approx(counted.kept + logits, rel=0.05)
+    assert saved(host, prompt, batch) == pytest.approx(counted.kept + logits, rel=0.08)
 
 
 @pytest.mark.parametrize(("rows", "peak"), [(8, 1929), (32, 6905), (128, 26917)])
@@ -77,11 +78,19 @@ def test_peaks_on_a_gpu_are_as_counted(rows, peak):
     assert counted.peak / 2**20 == pytest.approx(peak, rel=0.03)
 
 
-@pytest.mark.parametrize(("form", "states"), [(RAGGED, 3), (PADDED, 3), (RECOMPUTED, 4)])
+@pytest.mark.parametrize(("form", "states"), [(RAGGED, 3), (PADDED, 3), (CHUNKED, 4)])
 def test_gradients_inside_an_mlp_are_counted(form, states):
     """820 positions of 8,192 values: of three products, and of activated gates where they are made again."""
     counted = step_memory(LLAMA, (Place(0),), TOKENS, Rows(8, 800, 100, 32), form)
     assert counted.inside == states * form.bytes * 8192 * 820
+
+
+def test_passes_side_by_side_take_what_each_takes_alone():
+    half = Rows(4, 400, 100, 16)
+    both = Rows(8, 800, 100, 32, passes=2)
+    for place in (Place(0), Place(0, "key")):
+        one, two = (step_memory(LLAMA, (place,), TOKENS, rows, CHUNKED) for rows in (half, both))
+        assert two == tuple(2 * count for count in one)
 
 
 def test_a_step_takes_more_with_rows_length_blocks_and_prompts():

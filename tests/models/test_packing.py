@@ -45,6 +45,8 @@ def test_a_mask_shows_the_front_and_the_past_within_the_window(lengths, front, w
             back = front + query - key
             assert bool(mask[query, key]) == (back >= 0 and (window is None or back < window))
     assert current.mask(front + max(lengths), front, window) is mask
+    added = current.mask(front + max(lengths), front, window, torch.float32)
+    assert torch.equal(added, torch.zeros(mask.shape).masked_fill(~mask, -torch.inf))
 
 
 def naive(query, key, value, window, scaling, softcap):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 LEAST = 64
@@ -56,6 +56,11 @@ class Chunks:
     back: Int[Tensor, "N"]
 
 
+def chunk_size(longest: int) -> int:
+    """Queries per chunk of rows of up to that many tokens."""
+    return max(LEAST, -(-longest // MOST))
+
+
 def chunks_of(lengths: Int[Tensor, "B"], pad: Int[Tensor, "BT"]) -> Chunks | None:
     """The chunks of rows; None where a single one has all queries.
 
@@ -66,7 +71,7 @@ def chunks_of(lengths: Int[Tensor, "B"], pad: Int[Tensor, "BT"]) -> Chunks | Non
     longest = len(pad) // len(lengths)
     if longest <= LEAST:
         return None
-    size = max(LEAST, -(-longest // MOST))
+    size = chunk_size(longest)
     order = lengths.argsort(descending=True, stable=True)
     firsts = torch.arange(0, longest, size)
     lasts = (firsts + size).clamp(max=longest)
@@ -89,13 +94,13 @@ def attend_chunks(
     query: Float[Tensor, "B A T D"],
     key: Float[Tensor, "B K S D"],
     value: Float[Tensor, "B K S D"],
-    mask: Bool[Tensor, "T S"],
+    mask: Shaped[Tensor, "T S"],
 ) -> Float[Tensor, "N A D"]:
     """What the packed tokens' queries make of the values.
 
     Args:
         query, key, value: rows in the order of `chunks`; the last `T` keys stand where the queries do.
-        mask: what each query sees: nothing behind its own position.
+        mask: what each query sees: nothing behind its own position. See `RowPass.mask`.
     """
     front = mask.shape[1] - mask.shape[0]
     found = []

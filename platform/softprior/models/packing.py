@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
@@ -136,7 +136,7 @@ class RowPass:
     room: int = 0
     now: Int[Tensor, "B"] | None = None
     windows: set[int] = field(default_factory=set)
-    masks: dict[tuple[int, int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
+    masks: dict[tuple[int, int, int | None, torch.dtype], Tensor] = field(default_factory=dict)
     looks: Looks | None = None
     kept_only: bool = False
     read: Int[Tensor, "K"] | None = None
@@ -196,13 +196,22 @@ class RowPass:
         picked = packed.squeeze(0)[:, front:].index_select(1, pad)
         return picked.view(heads, self.rows.count, self.rows.longest, width).transpose(0, 1)
 
-    def mask(self, count: int, first: int, window: int | None) -> Bool[Tensor, "T S"]:
-        """What each of `count` positions from `first` on sees: those before, at most `window` back."""
-        asked = count, first, window
+    def mask(
+        self, count: int, first: int, window: int | None, dtype: torch.dtype = torch.bool
+    ) -> Shaped[Tensor, "T S"]:
+        """What each of `count` positions from `first` on sees: those before, at most `window` back.
+
+        With a floating `dtype` it is what is added to scores: 0, or minus infinity. A fused kernel turns
+        booleans into that in each block, and keeps all of them for the pass backward.
+        """
+        asked = count, first, window, dtype
         if asked not in self.masks:
             assert self.rows is not None
             at = torch.arange(count, device=self.rows.pad.device)
-            self.masks[asked] = _visible(at[first:, None], at[None, :], window)
+            sees = _visible(at[first:, None], at[None, :], window)
+            if dtype.is_floating_point:
+                sees = torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, -torch.inf)
+            self.masks[asked] = sees
         return self.masks[asked]
 
     def layout(self, cut: int, kept: int, *, inside: bool) -> Layout:
@@ -349,13 +358,14 @@ def _in_padded_rows(
     """The prompts among themselves, then the rows, padded to one length, over their prompt and themselves."""
     assert current.rows is not None
     rows, front = current.rows, current.front(block)
+    added = query.dtype if compute.plain else torch.bool
     outputs = []
     text = current.prompts * front
     keys, values = current.padded(key, text), current.padded(value, text)
     seen_front = front
     if front:
         q, k, v = (current.fronts(part, block) for part in (query, key, value))
-        seen = current.mask(front, 0, window)
+        seen = current.mask(front, 0, window, added)
         outputs.append(current.in_sequence(compute(q, k, v, seen).transpose(1, 2), block))
         keys, values = torch.cat([current.seen(k), keys], 2), torch.cat([current.seen(v), values], 2)
     elif block in current.prefix:
@@ -367,7 +377,7 @@ def _in_padded_rows(
         _fill(current, block, keys, values, seen_front)
     mask, length, chunks = None, seen_front + rows.longest, current.chunks
     if seen_front or window is not None or chunks is not None:
-        mask = current.mask(length, seen_front, window)
+        mask = current.mask(length, seen_front, window, added)
     queries = current.padded(query, text)
     if current.looks is not None:
         asking = torch.cat([current.seen(q), queries], 2) if front else queries

@@ -10,17 +10,20 @@ import torch
 
 from softprior.assets.models import KnownModel
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import CommonSpec, ModelSpec, PlacementSpec, TrialSpec
-from softprior.models.memory import BYTES, Form, Rows, Sizes, step_memory
+from softprior.inputs.specs import CommonSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrialSpec
+from softprior.models.lanes import lanes
+from softprior.models.memory import BYTES, FLOAT32, Form, Rows, Sizes, step_memory
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
-from softprior.studies.placement import concurrent, has_shared_hosts, placed_model
+from softprior.studies.placement import concurrent, has_shared_hosts, placed_model, trial_threads
 from softprior.tasks import Task
 from softprior.tasks.prepare import prepared_here
 
-HEAP = 1.6
-"""What a process grows by on CPUs, over what a step uses: 1.56 to 1.65 in steps of SmolLM2 (docs/log.md)."""
+HEAP = 1.75
+"""What a process grows by on CPUs, over what a step of one pass keeps: 1.43 to 1.81 (docs/log.md)."""
 
+HEAP_BESIDE = 1.45
+"""The same for passes side by side: 1.16 to 1.53."""
 
 PYTHON = 600_000_000
 """What a process takes besides: 577 MB after its imports; trials of `tiny` peak at 638 to 646 on CPUs."""
@@ -94,10 +97,25 @@ def _needed(study: CommonSpec, known: KnownModel, trials: Sequence[TrialSpec], o
         if has_shared_hosts(placement):
             most = concurrent(study.resources, placement) or 1
             rows = _shared(rows, method.count(), min(most, len(trials)), placement)
+        if form.kernels == "chunked":
+            rows = rows._replace(passes=_passes(rows, study.resources, placement))
         step = step_memory(sizes, method.places(sizes.blocks), method.count(), rows, form).peak
-        heap = HEAP if model.device == "cpu" else 1
-        found.append(Need(known.parameters * form.bytes, round(step * heap), rows))
+        found.append(Need(known.parameters * form.bytes, round(step * _heap(rows, form)), rows))
     return max(found, key=lambda need: need.step, default=None)
+
+
+def _heap(rows: Rows, form: Form) -> float:
+    """The factor for holes in the heap; GPUs have none to speak of."""
+    if form.kernels == "ragged":
+        return 1
+    return HEAP_BESIDE if rows.passes > 1 else HEAP
+
+
+def _passes(rows: Rows, resources: ResourcesSpec, placement: PlacementSpec) -> int:
+    """Number of passes that rows of equal lengths, or requests of several trials, are divided into."""
+    threads = placement.cpus if has_shared_hosts(placement) else trial_threads(resources, placement)
+    count = rows.prompts if rows.prompts > 1 else rows.number
+    return len(lanes(torch.full((count,), rows.tokens // count), threads))
 
 
 def largest_rows(task: Task, fingerprint: str, batch: int) -> Rows:
@@ -137,12 +155,11 @@ def _form(model: ModelSpec, placement: PlacementSpec) -> Form | None:
     """How steps are computed; None where the count has not been compared with what they take."""
     if placement.ranks > 1 or model.frozen_cache is not None:
         return None
-    if model.device == "cpu":
-        own = model.kernels == "padded"
-        return Form(BYTES[model.dtype], "padded", not own) if model.dtype == "float32" else None
-    return (
-        Form(BYTES[model.dtype], "ragged") if (model.dtype, model.kernels) == ("bfloat16", "auto") else None
-    )
+    if model.device == "cpu" and model.dtype == "float32":
+        return Form(FLOAT32, "padded" if model.kernels == "padded" else "chunked")
+    if model.device != "cpu" and (model.dtype, model.kernels) == ("bfloat16", "auto"):
+        return Form(BYTES[model.dtype], "ragged")
+    return None
 
 
 def _gpu_here(gpus: float) -> int | None:
