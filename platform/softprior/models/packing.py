@@ -358,7 +358,7 @@ def _in_padded_rows(
     """The prompts among themselves, then the rows, padded to one length, over their prompt and themselves."""
     assert current.rows is not None
     rows, front = current.rows, current.front(block)
-    added = query.dtype if compute.plain else torch.bool
+    added = query.dtype if compute.plain and query.device.type == "cpu" else torch.bool
     outputs = []
     text = current.prompts * front
     keys, values = current.padded(key, text), current.padded(value, text)
