@@ -10,18 +10,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from functools import partial
+from typing import get_args
 
 import numpy as np
 from scipy import stats
 
 from analysis.findings.evidence import Evidence
 from analysis.findings.nulls import MARGIN, NULLS, SEEDS, errors, verdict
+from analysis.findings.values import Verdict
 from analysis.inference import power
 from analysis.inference.intervals import ends_over_seeds, over_seeds_and_groups
 from analysis.inference.jackknife import jackknife, of_probability, student
 from analysis.inference.values import LEVEL, PerExample
 from analysis.overall import improved, scored
 from softprior.seeding import numpy_generator
+
+DECIDED = frozenset(get_args(Verdict)) - {"undecided"}
 
 
 def wrong(studies: int) -> Iterator[str]:
@@ -30,7 +34,8 @@ def wrong(studies: int) -> Iterator[str]:
     yield "|---|---|---|---|"
     for null in NULLS:
         count = errors(null, studies)
-        yield f"| `{null.claim}` | {' or '.join(sorted(null.wrong))} | {_share(count, studies)} |"
+        verdicts = "any but undecided" if null.wrong == DECIDED else " or ".join(sorted(null.wrong))
+        yield f"| `{null.claim}` | {verdicts} | {_share(count, studies)} |"
 
 
 def covered(studies: int) -> Iterator[str]:

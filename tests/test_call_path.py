@@ -49,6 +49,15 @@ def test_the_command_adds_few_places_to_it(
     assert sum(call.up for call in calls) <= 2
 
 
+def test_what_a_first_run_says_passes_few_places(finished_study: Finished) -> None:
+    """Described, in words, the memory of it and what that needs; the rest of a first run adds two places."""
+    planned = plan(finished_study.plan.study)
+    work = Work(planned.trials, {}, (), len(planned.trials))
+    calls = followed(lambda: planned.described(work), CARRIERS)
+    assert "softprior.studies.memory:memory_lines" in {call.target for call in calls}
+    assert len({call.target for call in calls}) <= 4
+
+
 def test_no_pass_is_handed_to_threads_that_are_not_followed() -> None:
     threads, seen = torch.get_num_threads(), list[int]()
     try:

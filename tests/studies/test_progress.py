@@ -59,6 +59,12 @@ def test_a_long_start_of_ray_is_said_where_no_bar_shows_it() -> None:
         assert console.file.getvalue().count("Ray started after 0 s\n") == said
 
 
+def test_a_bar_says_what_is_left_once_all_trials_have_ended() -> None:
+    console = Console(file=io.StringIO(), width=1000, force_terminal=True)
+    Watch(console, [trial()], done=1).close({})
+    assert "drawing figures" in console.file.getvalue()
+
+
 def test_a_new_phase_is_passed_on_at_once_and_the_rest_once_a_second() -> None:
     sent: list[list[Event]] = []
     reporter = Reporter(lambda message: sent.append(message[EVENTS]))

@@ -52,7 +52,8 @@ def memory_lines(
     Args:
         known: what is known of the model's sizes.
     """
-    need = _needed(study, known, trials, of)
+    model = placed_model(study.model, study.resources, study.placement)  # on the device of its process
+    need = _needed(study, model, known, trials, of)
     if need is None:
         return []
     rows, shared = need.rows, has_shared_hosts(study.placement)
@@ -63,7 +64,7 @@ def memory_lines(
     about = f"about {_size(need.weights)} of weights and {_size(need.step)} for a step of {each}"
     line = f"memory of {whose}: {about}; Python and its libraries take about {_size(PYTHON)} besides"
     gpus = study.placement.gpus if shared else study.resources.gpus
-    room = _gpu_here(gpus) if gpus and _placed(study).device != "cpu" else None
+    room = _gpu_here(gpus) if gpus and model.device != "cpu" else None
     if room is None or need.weights + need.step <= room:
         return [line]
     return [
@@ -73,14 +74,11 @@ def memory_lines(
     ]
 
 
-def _placed(study: CommonSpec) -> ModelSpec:
-    """The model on the device of the process that holds it."""
-    return placed_model(study.model, study.resources, study.placement)
-
-
-def _needed(study: CommonSpec, known: KnownModel, trials: Sequence[TrialSpec], of: Components) -> Need | None:
+def _needed(
+    study: CommonSpec, model: ModelSpec, known: KnownModel, trials: Sequence[TrialSpec], of: Components
+) -> Need | None:
     """The memory of the largest step; None where it is not counted, or nothing is trained."""
-    model, placement = _placed(study), study.placement
+    placement = study.placement
     sizes, form = _sizes(known), _form(model, placement)
     if sizes is None or form is None or known.parameters is None:
         return None

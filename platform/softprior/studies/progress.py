@@ -18,6 +18,8 @@ from softprior.training.events import Event, Failed, Notice, Observer, Phase, St
 QUIET = 15.0
 """Seconds between lines of one running trial where there is no terminal."""
 
+ENDING = "drawing figures"
+"""What is left once all trials have ended, which takes seconds."""
 
 NUMBER = re.compile(r"\d[\d.,]*")
 
@@ -61,9 +63,10 @@ class Watch(Observer):
             console=console,
         )
         # Its processes need seconds, and no trial tells anything before they are there.
-        waiting = "starting Ray" if done < self._total else ""
+        waiting = done < self._total
         self._waiting_since = time.monotonic() if waiting else None
-        self._study = self._bars.add_task("study", total=self._total, completed=done, note=waiting)
+        note = "starting Ray" if waiting else ENDING
+        self._study = self._bars.add_task("study", total=self._total, completed=done, note=note)
 
         if self._live:
             self._bars.start()
@@ -116,6 +119,8 @@ class Watch(Observer):
                 f"{count}  {self._ids[record.id]}  {self._labels[record.id]}  {outcome}", soft_wrap=True
             )
         self._bars.update(self._study, completed=self._done)
+        if self._done == self._total:
+            self._bars.update(self._study, note=ENDING)
         task = self._tasks.pop(record.id, None)
         if task is not None:
             self._bars.remove_task(task)
