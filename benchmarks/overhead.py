@@ -40,6 +40,9 @@ RATES, PRIORS = 5, ["isotropic", "fitted"]
 """Axes of the dry run beside its seeds."""
 
 
+ALONE = 200
+"""Most trials that are run without a study."""
+
 FEW = 10
 """Trials of the study that says what starting one takes."""
 
@@ -218,12 +221,16 @@ def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
 
 
 def alone(folder: Path, trials: int) -> dict[str, float]:
-    """Processor seconds of the same trials, and of their figures, in a process of its own."""
-    (folder / "study.yaml").write_text(yaml.safe_dump(study(trials)))
+    """Processor seconds of the same trials, and of their figures, in a process of its own.
+
+    Of more than `ALONE`, that number is run and its seconds are scaled, as each takes as long as another.
+    """
+    few = min(trials, ALONE)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study(few)))
     arguments = [sys.executable, "-m", "benchmarks.overhead", "--work-of", str(folder)]
     done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  our own
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {name: seconds * trials / few for name, seconds in found.items()}
 
 
 def work(folder: Path) -> dict[str, float]:
