@@ -22,11 +22,10 @@ from torch import Tensor
 from benchmarks.result import Result, tell
 from benchmarks.sides import TOKENS, Peft, examples, timed
 from softprior.inputs.specs import ModelSpec
-from softprior.models.lanes import batches_at_once
 from softprior.models.load import load_local
 from softprior.prompt import Place, Row, collate
 from softprior.seeding import torch_generator
-from softprior.tasks.batching import evaluation_batches
+from softprior.training.evaluation import answer_batches
 from softprior.training.threads import limit_threads
 
 BATCH = 16
@@ -82,8 +81,7 @@ def main() -> None:
     vectors = host.embed(torch.arange(1000))[order].clone()
     peft = Peft(spec, {Place(0): vectors}).model
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
-    size = BATCH * batches_at_once(host.info())
-    ordered = evaluation_batches([len(row.tokens) for row in rows], size)
+    ordered = answer_batches([len(row.tokens) for row in rows], BATCH, host.info().lanes)
 
     def ours(new: int) -> list[list[int]]:
         found: dict[int, list[int]] = {}

@@ -48,8 +48,7 @@ def _of_cell(cell: Cell) -> str:
     (name, best), *others = sorted(means.items(), key=lambda item: item[1].value)
     among = "the only prior"
     if others:
-        second, ahead = others[0][0], others[0][1].value - best.value
-        among = f"the lowest of {len(means)} priors, {number(ahead)} nats below '{second}'"
+        among = f"the lowest of {len(means)} priors{_lead(cell, name, others[0][0])}"
     text = (
         f"on {cell.where} the prior '{name}' ends at a loss of {_told(best)} on {_split(cell.sides[name])} "
         f"at rate {cell.sides[name].chosen}, {among}"
@@ -59,6 +58,15 @@ def _of_cell(cell: Cell) -> str:
     nothing = cell.baseline.test.loss
     side = "below" if best.value < nothing else "above"
     return f"{text} and {number(abs(nothing - best.value))} nats {side} no prompt ({number(nothing)})"
+
+
+def _lead(cell: Cell, first: str, second: str) -> str:
+    """By how much the loss is below the next prior's, over the seeds of both; nothing where they differ."""
+    one, other = cell.sides[first].runs, cell.sides[second].runs
+    own, theirs = mean(list(one.values())), mean(list(other.values()))
+    if own is None or theirs is None or one.keys() != other.keys() or theirs.value <= own.value:
+        return ""
+    return f", {number(theirs.value - own.value)} nats below '{second}'"
 
 
 def _split(side: Side) -> str:

@@ -11,13 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprior.models import causal_chunks, lanes, local
+from softprior.models import causal_chunks, lanes
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
 from softprior.testing.families import FAMILIES, OTHER_FAMILIES, random_model
 from softprior.testing.hosts import example_batch, example_prompts
 from softprior.testing.hosts.examples import MAX_NEW, unlabelled
+from softprior.training.evaluation import answer_batches
 from tests.distances import apart
 
 
@@ -65,21 +66,31 @@ def test_batches_are_divided_where_it_is_worth_it(lengths, threads, runs):
     assert lanes.lanes(torch.tensor(lengths), threads) == runs
 
 
-def test_lanes_that_read_all_weights_per_token_have_enough_rows():
-    sizes = torch.tensor([100] * 16)
-    assert lanes.lanes(sizes, 8, fewest=8) == [(0, 8), (8, 16)]
-    assert len(lanes.lanes(sizes, 8)) == 4
-    assert lanes.lanes(sizes[:15], 8, fewest=8) == [(0, 15)]
+def test_rows_that_generate_are_dealt_to_lanes_of_enough_of_them():
+    lengths = [*range(100, 116)]
+    assert lanes.dealt(lengths, 2) == [[*range(0, 16, 2)], [*range(1, 16, 2)]]
+    assert lanes.dealt(lengths, 8) == lanes.dealt(lengths, 2)
+    for few in (lengths[:15], [10] * 16, [2000, *[10] * 15]):
+        assert lanes.dealt(few, 2) == [[*range(len(few))]]
+    assert lanes.dealt(lengths, 1) == lanes.dealt(lengths, 3) == [[*range(16)]]
 
 
-def test_answers_come_from_two_batches_at_a_time_where_passes_run_side_by_side():
-    info = LocalLM(random_model("llama", ATTENTION), "weights").info()
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=70), st.integers(1, 20), st.integers(1, 6))
+def test_two_batches_of_answers_come_together_only_where_no_pass_has_more_rows(lengths, batch, threads):
+    calls = answer_batches(lengths, batch, threads)
+    assert sorted(row for rows in calls for row in rows) == [*range(len(lengths))]
+    for rows in calls:
+        assert max(map(len, lanes.dealt([lengths[row] for row in rows], threads))) <= batch
+    if threads == 1:
+        assert all(len(rows) <= batch for rows in calls)
+
+
+def test_a_host_says_how_many_passes_it_may_have_beside_each_other():
+    host = LocalLM(random_model("llama", ATTENTION), "weights")
     torch.set_num_threads(2)
-    assert lanes.batches_at_once(info) == 2
-    for change in ({"kernels": "padded"}, {"steady": 40}, {"frozen_cache": True}):
-        assert lanes.batches_at_once(info._replace(**change)) == 1
-    torch.set_num_threads(1)
-    assert lanes.batches_at_once(info) == 1
+    assert host.info().lanes == 2
+    host.ragged = False
+    assert host.info().lanes == 1
 
 
 def test_threads_are_shared_and_given_back_also_after_an_error():
@@ -104,7 +115,7 @@ others = [pytest.param(family, marks=pytest.mark.faults) for family in sorted({*
 @pytest.mark.parametrize("family", [*FAMILIES, *others])
 def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
     monkeypatch.setattr(lanes, "LEAST", 1)
-    monkeypatch.setattr(local, "FEWEST", 1)
+    monkeypatch.setattr(lanes, "FEWEST", 1)
     monkeypatch.setattr(lanes, "UNEVEN", 2)
     monkeypatch.setattr(causal_chunks, "LEAST", 3)
     host = LocalLM(random_model(family, ATTENTION), "weights")

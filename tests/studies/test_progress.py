@@ -59,10 +59,15 @@ def test_a_long_start_of_ray_is_said_where_no_bar_shows_it() -> None:
         assert console.file.getvalue().count("Ray started after 0 s\n") == said
 
 
-def test_a_bar_says_what_is_left_once_all_trials_have_ended() -> None:
+def test_a_bar_says_what_is_left_once_all_trials_have_ended(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=1000, force_terminal=True)
     Watch(console, [trial()], done=1).close({})
     assert "drawing figures" in console.file.getvalue()
+    later = Console(file=io.StringIO(), width=1000, force_terminal=True)
+    watch = Watch(later, [trial()], done=0)
+    watch.ended(run(trial(), tmp_path))
+    watch.close({})
+    assert "drawing figures" in later.file.getvalue()
 
 
 def test_a_new_phase_is_passed_on_at_once_and_the_rest_once_a_second() -> None:

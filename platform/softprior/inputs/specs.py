@@ -194,8 +194,8 @@ class EvaluationSpec(Spec):
     Attributes:
         examples: examples for loss and teacher-forced accuracy.
         generate: examples answered by greedy generation; 0 switches generation off.
-        batch: largest number of examples in one forward pass; twice as many answers are generated at a time
-            where a CPU's threads have passes of their own.
+        batch: largest number of examples in one forward pass. Where a CPU's threads have passes of their own,
+            answers are generated in two such passes at a time.
         context_shuffle: also measure the loss with contexts swapped between examples.
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.

@@ -8,7 +8,7 @@ depends on the number of threads, as it does without lanes; `PackedModel.ragged`
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Lock
@@ -18,16 +18,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from softprior.models.protocol import ModelInfo
-
 LEAST = 256
-"""Tokens per lane, at least: each lane computes the prompt and pays for every operation once more."""
+"""Tokens per lane, on average at least: each computes the prompt and pays for every operation once more."""
 
 FEWEST = 8
-"""Rows per lane that generates, at least: each lane reads all weights for each token."""
-
-AT_ONCE = 2
-"""Batches to generate from at a time where passes run side by side: each batch costs memory for its keys."""
+"""Rows per lane that generates, at least: each lane reads all weights for every token."""
 
 UNEVEN = 1.25
 """Tokens of the largest lane over those of the mean, at most: the other threads wait for it."""
@@ -41,19 +36,18 @@ DoneT = TypeVar("DoneT")
 _one_caller = Lock()
 
 
-def lanes(sizes: Int[Tensor, "N"], threads: int, fewest: int = 1) -> list[tuple[int, int]]:
+def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
     """Runs of consecutive rows or batches with about equally many tokens, which share all threads evenly.
 
     Args:
         sizes: tokens of each row or batch.
-        fewest: rows or batches per run, on average, at least.
 
     Returns:
         The index of the first of each run, and the index after its last one; a single run where lanes are not
         worth it.
     """
     total = int(sizes.sum())
-    most = min(threads, total // LEAST, len(sizes) // fewest)
+    most = min(threads, total // LEAST, len(sizes))
     middles = 2 * sizes.cumsum(0) - sizes
     for count in (n for n in range(most, 1, -1) if threads % n == 0):
         lane = middles * count // (2 * total)
@@ -64,10 +58,21 @@ def lanes(sizes: Int[Tensor, "N"], threads: int, fewest: int = 1) -> list[tuple[
     return [(0, len(sizes))]
 
 
-def batches_at_once(info: ModelInfo) -> int:
-    """Number of batches of rows to hand to `FrozenLM.generate` together, so that each can be a lane."""
-    divided = info.kernels == "chunked" and info.steady is None and not info.frozen_cache
-    return AT_ONCE if divided and torch.get_num_threads() > 1 else 1
+def dealt(lengths: Sequence[int], threads: int) -> list[list[int]]:
+    """The rows of each lane that generates, dealt in turn; all in one where lanes are not worth it.
+
+    Lanes then have equally many rows, and about equally many tokens where rows come in order of length.
+
+    Args:
+        lengths: tokens of each row.
+    """
+    rows, total = len(lengths), sum(lengths)
+    most = min(threads, total // LEAST, rows // FEWEST)
+    for count in (n for n in range(most, 1, -1) if threads % n == 0):
+        hands = [list(range(first, rows, count)) for first in range(count)]
+        if max(sum(lengths[row] for row in hand) for hand in hands) * count <= UNEVEN * total:
+            return hands
+    return [list(range(rows))]
 
 
 def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:

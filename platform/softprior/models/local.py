@@ -26,7 +26,7 @@ from softprior.models.frozen_part import FrozenPart, first_block
 from softprior.models.identity import computing, identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
-from softprior.models.lanes import FEWEST, lanes, side_by_side
+from softprior.models.lanes import dealt, lanes, side_by_side
 from softprior.models.lengths import Part, apart, steady_length
 from softprior.models.packing import Cache, Looks, RowPass, Rows, running
 from softprior.models.passes import Packed, chosen_rows, in_passes, joined, one_batch, some_rows
@@ -86,8 +86,15 @@ class LocalLM(PackedModel):
             device=self.device.type,
             kernels=self.kernels,
             frozen_cache=self.frozen is not None,
+            lanes=self.lanes,
             computing=computing(self.device),
         )
+
+    @property
+    def lanes(self) -> int:
+        """See `ModelInfo.lanes`: 1 where a pass changes the model, or keeps what it computes."""
+        shared = self.ragged and self.device.type == "cpu" and self.frozen is None
+        return torch.get_num_threads() if shared and steady_length(self._config) is None else 1
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
@@ -142,22 +149,18 @@ class LocalLM(PackedModel):
         parts = [[request._replace(batch=some_rows(request.batch, run))] for run in runs]
         return [joined([losses for found in side_by_side(self._together, parts) for losses in found])]
 
-    def _runs(
-        self, sizes: Int[Tensor, "_"], requests: Sequence[Request] = (), fewest: int = 1
-    ) -> list[tuple[int, int]]:
-        """The rows or requests of each pass, by their tokens; all in one where a pass changes the model.
+    def _runs(self, sizes: Int[Tensor, "_"], requests: Sequence[Request]) -> list[tuple[int, int]]:
+        """The rows or requests of each pass, by their tokens."""
+        if self.lanes == 1:
+            return [(0, len(sizes))]
+        self._measure(requests)
+        return lanes(sizes, self.lanes)
 
-        Args:
-            fewest: see `lanes`.
-        """
-        whole, threads = [(0, len(sizes))], torch.get_num_threads()
-        if threads == 1 or not self.ragged or self.device.type != "cpu" or self.frozen is not None:
-            return whole
-        # A first pass measures these in passes of its own, which see what those beside them do.
-        _, regimes = self._factor, self._regimes
+    def _measure(self, requests: Sequence[Request] = ()) -> None:
+        """Measures what first passes measure in passes of their own, which see what those beside them do."""
+        _ = self._factor, self._regimes
         for request in requests:
             self._in_front([request.prompt or {}], request.batch)
-        return whole if regimes.longest is not None else lanes(sizes, threads, fewest)
 
     def _together(self, requests: list[Request]) -> list[Losses]:
         """Losses of requests of one shape, in one pass."""
@@ -278,13 +281,22 @@ class LocalLM(PackedModel):
         return [out]
 
     def _continued(self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]) -> list[list[int]]:
-        """Continues rows, together or in runs side by side."""
+        """Continues rows, together or in lanes."""
+        hands = dealt(batch.lengths.tolist(), self.lanes)
+        if len(hands) == 1:
+            return self._written(prompt, batch, max_new, stop)
+        self._measure()
 
-        def written(run: tuple[int, int]) -> list[list[int]]:
-            return self._written(prompt, some_rows(batch, run), max_new, stop)
+        def written(rows: list[int]) -> list[list[int]]:
+            return self._written(prompt, chosen_rows(batch, torch.tensor(rows)), max_new, stop)
 
-        runs = self._runs(batch.lengths, fewest=FEWEST)
-        return [tokens for answers in side_by_side(written, runs) for tokens in answers]
+        found = side_by_side(written, hands)
+        answers = {
+            row: tokens
+            for hand, told in zip(hands, found, strict=True)
+            for row, tokens in zip(hand, told, strict=True)
+        }
+        return [answers[row] for row in range(len(batch))]
 
     @torch.no_grad()
     def _written(self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]) -> list[list[int]]:

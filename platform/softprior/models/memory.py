@@ -94,7 +94,7 @@ class StepMemory(NamedTuple):
     Attributes:
         kept: what the blocks keep from the pass forward for the pass backward.
         logits: logits at labels and their gradients, as the pass backward begins.
-        inside: gradients inside an MLP, which come once the logits are done with.
+        inside: gradients inside the MLP of the most positions, which come once the logits are done with.
     """
 
     kept: int
@@ -117,7 +117,7 @@ def step_memory(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows,
     Args:
         vectors: number of vectors at each place.
     """
-    kept = positions = 0
+    kept = positions = inside = 0
     masked = set()
     for block in range(min(place.block for place in places), sizes.blocks):
         front = sum(vectors for place in places if place.kind == "residual" and _seen(place, block))
@@ -126,11 +126,12 @@ def step_memory(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows,
         gated = min(rows.labels, positions) if form.recomputes and block == sizes.blocks - 1 else positions
         kept += _states(sizes, positions, gated, form) + _attended(sizes, front, prefix, rows, form)
         masked.add(front + prefix)
+        inside = max(inside, gated)
     logits = rows.labels * sizes.vocabulary
     return StepMemory(
         kept=kept + form.norm * sizes.hidden * positions + sum(_mask(seen, rows, form) for seen in masked),
         logits=(3 * FLOAT32 if form.bytes == FLOAT32 else 2 * (FLOAT32 + form.bytes)) * logits,
-        inside=(4 if form.recomputes else 3) * form.bytes * sizes.inner * positions,
+        inside=(4 if form.recomputes else 3) * form.bytes * sizes.inner * inside,
     )
 
 

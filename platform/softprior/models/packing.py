@@ -118,6 +118,7 @@ class RowPass:
         now: in a decoding step, the position of each row's new token.
         windows: the sliding windows that blocks asked for, noted as they run.
         looks: adds up where the rows' predictions look; None where nobody asks.
+        masks: see `mask`; kept for all blocks.
         kept_only: whether nothing is asked of the pass but logits at the kept indices.
         read: the positions of these in the last block's sequence; None where all of them are computed.
         ragged: whether to use the kernel for rows of different lengths where it fits, see `ragged`, and

@@ -31,6 +31,7 @@ class ModelInfo(NamedTuple):
         kernels: how its attention and blocks are computed: `padded`, `chunked` (`auto` on CPUs), `ragged`
             (`auto` on GPUs) or `compiled`.
         frozen_cache: whether losses start at the first block with vectors where they can.
+        lanes: number of passes that it may run side by side, at most, see `models.lanes`.
         computing: with what it is computed in the process that holds it: machine, processor or GPU, number of
             threads, and of ranks if it is sharded.
     """
@@ -50,6 +51,7 @@ class ModelInfo(NamedTuple):
     device: str = "cpu"
     kernels: Literal["padded", "chunked", "ragged", "compiled"] = "padded"
     frozen_cache: bool = False
+    lanes: int = 1
     computing: str = ""
 
 

@@ -27,7 +27,7 @@ from softprior.models.deepspeed_private import is_whole
 from softprior.models.lengths import Part, crossing
 from softprior.models.load import read_network
 from softprior.models.local import LocalLM
-from softprior.models.protocol import ModelInfo, Request, Where
+from softprior.models.protocol import ModelInfo, Where
 from softprior.models.rank_group import Call, Member, Reply, bounded, put, take
 from softprior.models.verification import not_finite, verify_packing
 from softprior.prompt import Batch, Prompt
@@ -141,14 +141,10 @@ class ShardedRank(LocalLM):
         computing = f"{own.computing}, {distributed.get_world_size()} ranks"
         return own._replace(vocabulary=rows, parameters=count, computing=computing)
 
-    def _runs(
-        self,
-        sizes: Int[Tensor, "_"],
-        requests: Sequence[Request] = (),  # noqa: ARG002  as in `LocalLM`
-        fewest: int = 1,  # noqa: ARG002
-    ) -> list[tuple[int, int]]:
-        """All in one pass: ranks gather weights in the same order."""
-        return [(0, len(sizes))]
+    @property
+    def lanes(self) -> int:
+        """A single pass: ranks gather weights in the same order."""
+        return 1
 
     def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
         """The same number of parts on every rank; if one rank's rows are refused, all ranks refuse."""

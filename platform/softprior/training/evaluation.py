@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from softprior.assets.tokens import Tokenizer, stopping
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
-from softprior.models.lanes import batches_at_once
+from softprior.models.lanes import dealt
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
 from softprior.results.examples import ExampleRow
@@ -192,8 +192,8 @@ class Evaluator:
         rows = [self.prefixed(split.input_row(i)) for i in range(count)]
         told: list[tuple[int, ...]] = [()] * count
         stop = stop_tokens(self._tokenizer, self._task.stop) | self._task.ends(self._tokenizer)
-        size = self._evaluation.batch * batches_at_once(self._host.info())
-        for indices in evaluation_batches([len(row.tokens) for row in rows], size):
+        lengths, lanes = [len(row.tokens) for row in rows], self._host.info().lanes
+        for indices in answer_batches(lengths, self._evaluation.batch, lanes):
             batch = collate([rows[i] for i in indices])
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
             for i, tokens in zip(indices, outputs, strict=True):
@@ -247,6 +247,27 @@ class Evaluator:
                 f"{', '.join(found) or 'nothing'}; declare what it returns"
             )
         return found
+
+
+def answer_batches(lengths: Sequence[int], batch: int, lanes: int) -> list[list[int]]:
+    """Indices of the rows of each call of `FrozenLM.generate`, in order of length.
+
+    Two batches share a call where passes side by side divide them: each then has a batch at most, and a token
+    that needs all weights serves as many rows as one thread's pass may have.
+
+    Args:
+        lengths: tokens of each row.
+        batch: rows of a pass, at most.
+        lanes: see `ModelInfo`.
+    """
+    found = []
+    waiting = evaluation_batches(lengths, batch)
+    while waiting:
+        two = [row for rows in waiting[:2] for row in rows]
+        together = len(waiting) > 1 and len(dealt([lengths[row] for row in two], lanes)) > 1
+        found.append(two if together else waiting[0])
+        waiting = waiting[2 if together else 1 :]
+    return found
 
 
 def _before(text: str, stop: Sequence[str]) -> str:
