@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
 def _maps(options: argparse.Namespace) -> int:
     Results(options.folder)  # or refuses it
     from analysis.figures.activation_maps import activation_maps  # matplotlib and scikit-learn
-    from analysis.figures.left_out import LeftOutWarning
+    from analysis.figures.left_out import collected
     from analysis.figures.style import save
     from analysis.findings.reading import read_studies
     from softprior.errors import UserError
@@ -50,12 +49,10 @@ def _maps(options: argparse.Namespace) -> int:
     target = reading.folder.root / "figures" / "activations"
     embedding: Embedding = "t-SNE" if options.tsne else "pca"
     drawn = 0
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", LeftOutWarning)
+    with collected() as notes:
         for name, figure in activation_maps(reading, home_path(options.store), options.tasks, embedding):
             print(f"figure    {save(figure, target / f'{name}.png')}")
             drawn += 1
-    notes = [str(one.message) for one in told if issubclass(one.category, LeftOutWarning)]
     if not drawn:
         raise UserError(notes[0])
     for note in notes:

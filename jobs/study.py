@@ -22,6 +22,7 @@ from softprior.studies.cluster import Cluster
 from softprior.studies.importing import importing
 
 if TYPE_CHECKING:
+    from analysis.figures.illustrator import Illustrator
     from softprior.library.studies import Destination, Runnable
     from softprior.results.folder import StudyFolder
     from softprior.studies.observers import Work
@@ -94,7 +95,7 @@ def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
             planned = plan(found, str(path))
     if options.dry_run:
         return _dry_run(console, planned, to.folder, options)
-    return _run(console, options, stop, planned, to, cluster)
+    return _run(console, options, stop, ending, planned, to, cluster)
 
 
 def _dry_run(console: Console, planned: Runnable, folder: StudyFolder, options: argparse.Namespace) -> int:
@@ -110,12 +111,14 @@ def _run(
     console: Console,
     options: argparse.Namespace,
     stop: Stop,
+    ending: ExitStack,
     planned: Runnable,
     to: Destination,
     cluster: Cluster,
 ) -> int:
     began: list[Work] = []
     told: list[str] = []
+    drawing: list[Illustrator] = []
     with console.status(PREPARING) as preparing:
         # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
         from analysis.figures.illustrator import Illustrator
@@ -137,8 +140,15 @@ def _run(
             except KeyboardInterrupt:
                 raise InterruptedStudyError(work.reused) from None
             tell(console, [f"  note: {failure}" for failure in failures])
-            illustrator = Illustrator(to.folder, work.trials, stopped=lambda: stop.signal is not None)
             done = work.number(work.kept)
+            illustrator = Illustrator(
+                to.folder,
+                work.trials,
+                stopped=lambda: stop.signal is not None,
+                left=work.total - done if work.designed else None,
+            )
+            drawing.append(illustrator)
+            ending.callback(illustrator.stop)
             return [illustrator, Watch(console, work.trials, done, total=work.total)]
 
         try:
@@ -149,7 +159,9 @@ def _run(
             raise KeyboardInterrupt from None
     from jobs.support.endings import tell_end  # matplotlib and transformers: no trial should wait for them
 
-    return tell_end(console, results, began[0], told, to.tracking)
+    status = tell_end(console, results, began[0], told, to.tracking, drawing[0].figures)
+    drawing[0].figures()  # whatever has become of the report
+    return status
 
 
 if __name__ == "__main__":

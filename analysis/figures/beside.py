@@ -28,16 +28,18 @@ class Drawing(NamedTuple):
     look: Look | None
 
 
-def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> list[Exception]:
-    """Draws trials one after another, without PDFs; returns why some could not be drawn."""
+def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> dict[str, Exception]:
+    """Draws trials one after another, without PDFs; returns why some could not be drawn, by their ids."""
+    if not drawings:
+        return {}
     from analysis.figures.trial import draw_trial  # matplotlib and scikit-learn: no trial waits for them
 
-    failures = []
+    failures = {}
     for drawing in drawings:
         try:
             draw_trial(drawing.record, folder, drawing.label, drawing.look, pdf=False)
         except Exception as error:  # those behind it are drawn
-            failures.append(error)
+            failures[drawing.record.id] = error
     return failures
 
 
@@ -56,16 +58,22 @@ def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[
         )
 
 
-def _drawing(record: str, label: str, look: list[Any] | None) -> Drawing:
+def drawing_of(record: Record, label: str, look: list[Any] | None) -> Drawing:
+    """A trial that is to be drawn.
+
+    Args:
+        look: as JSON has it.
+    """
     if look is None:
-        return Drawing(Record.model_validate_json(record), label, None)
+        return Drawing(record, label, None)
     colour, marker, (offset, lengths) = look
-    return Drawing(Record.model_validate_json(record), label, Look(colour, marker, (offset, tuple(lengths))))
+    return Drawing(record, label, Look(colour, marker, (offset, tuple(lengths))))
 
 
 def _main() -> None:
     root, *drawings = json.load(sys.stdin)
-    draw(StudyFolder(location(root)), [_drawing(*drawing) for drawing in drawings])
+    found = [drawing_of(Record.model_validate_json(record), *how) for record, *how in drawings]
+    draw(StudyFolder(location(root)), found)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from analysis.findings.posteriors import LostPosteriorError
 from analysis.findings.reading import first_of
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number
+from softprior.results.storage import Location
 
 FILES = 4
 """Most cells that have figures of their own, a file each."""
@@ -23,6 +27,30 @@ class LeftOutWarning(UserWarning):
 def left_out(what: str) -> None:
     """Warns of something that is not drawn."""
     warnings.warn(what, LeftOutWarning, stacklevel=3)
+
+
+class Drawn(NamedTuple):
+    """The figures of a study, as they are in its folder.
+
+    Attributes:
+        files: PNG files, in the order in which they are shown.
+        widths: of each, in inches.
+        left_out: what they do not show, and why; one sentence each.
+    """
+
+    files: Sequence[Location]
+    widths: Sequence[float]
+    left_out: Sequence[str]
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Collects what is left out instead of warning of it, and gives it at its end."""
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", LeftOutWarning)
+        yield found
+    found += [str(own.message) for own in told if issubclass(own.category, LeftOutWarning)]
 
 
 class Undrawn:

@@ -6,32 +6,35 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from analysis.figures.left_out import PRIORS, Undrawn, left_out
+from analysis.figures.left_out import PRIORS, Drawn, Undrawn, collected, left_out
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
 from analysis.figures.style import PANELS, save
 from analysis.figures.together import of_all
 from analysis.findings.reading import Reading
 from softprior.inputs.labels import counted
-from softprior.results.storage import Location, listed, replaced_folder
+from softprior.results.storage import listed, replaced_folder
 
 
-def draw_study(reading: Reading) -> list[Location]:
-    """Draws a study's figures into `figures/study/`, in place of older ones; the PNG files, with PDFs beside.
+def draw_study(reading: Reading) -> Drawn:
+    """Draws a study's figures into `figures/study/`, in place of older ones, with PDFs beside.
 
     A figure whose files are missing or damaged is left out with a warning, and the others are drawn.
     """
     target = reading.folder.root / "figures" / "study"
-    drawn = []
-    with replaced_folder(target) as folder:
+    drawn, widths = [], []
+    with replaced_folder(target) as folder, collected() as sentences:
         for name, figure in figures_of(reading):
             save(figure, folder / f"{name}.png")
             drawn.append(target / f"{name}.png")
+            widths.append(float(figure.get_figwidth()))
     names = {path.stem for path in drawn}
     for old in listed(target, "*"):  # in a bucket, files without a new version are still there
         if old.stem not in names:
             old.unlink(missing_ok=True)
-    return drawn
+    for sentence in sentences:
+        left_out(sentence)
+    return Drawn(drawn, widths, sentences)
 
 
 def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import softprior
+from analysis.figures.left_out import Drawn
 from analysis.findings.judging import judge
 from analysis.findings.reading import Folder, Reading, read, require_comparable, require_records
 from analysis.findings.values import Finding
@@ -44,12 +45,15 @@ class ReportFiles(NamedTuple):
     claims: str
 
 
-def write_report(folder: Folder, target: Location | None = None) -> ReportFiles:
+def write_report(
+    folder: Folder, target: Location | None = None, figures: Callable[[], Drawn | None] = lambda: None
+) -> ReportFiles:
     """Writes the report of a study, `report.html` and `verdicts.md` in its folder.
 
     Args:
         folder: of the study, or its results where they have been read already.
         target: another place for the page; the Markdown goes beside it.
+        figures: gives those that have just been drawn, and may wait for them.
 
     Raises:
         UserError: no study has been run in the folder, or only its table is left.
@@ -60,7 +64,7 @@ def write_report(folder: Folder, target: Location | None = None) -> ReportFiles:
     page = reading.folder.report if target is None else target
     beside = page.parent / f"{'verdicts' if target is None else page.stem + '-verdicts'}.md"
     findings, reason = judged(reading)
-    report = gather(reading, findings, reason)
+    report = gather(reading, findings, reason, figures)
     text = render(report)
     table = verdicts.markdown(findings)
     write_atomically(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -95,16 +99,22 @@ def judged(reading: Reading) -> tuple[tuple[Finding, ...], str]:
         return (), str(error)
 
 
-def gather(reading: Reading, findings: Sequence[Finding], reason: str = "") -> Report:
+def gather(
+    reading: Reading,
+    findings: Sequence[Finding],
+    reason: str = "",
+    figures: Callable[[], Drawn | None] = lambda: None,
+) -> Report:
     """Everything that the report says.
 
     Args:
         reason: why there are no findings, if there are none.
+        figures: see `write_report`.
     """
     details, problems = trials.details(reading)
     sections = (
         verdicts.section(findings, reason),
-        pictures.section(reading),
+        pictures.section(reading, figures()),
         grid.section(reading),
         overall.section(reading),
         checks.section(reading),

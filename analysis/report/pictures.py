@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
+from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
-from analysis.figures.left_out import LeftOutWarning
-from analysis.figures.study import figures_of
-from analysis.figures.style import DPI
+from analysis.figures.left_out import Drawn, collected
 from analysis.findings.reading import Reading
-from analysis.report.values import Block, Items, Picture, Section, missing, sentence
+from analysis.report.values import Items, Picture, Section, missing, sentence
 
 KEY, TITLE = "figures", "Figures"
 
@@ -37,23 +33,40 @@ TITLES = {
 """By the figure's name, without the number of its combination, which the figure itself names."""
 
 
-def section(reading: Reading) -> Section:
-    """The figures of a study, and what is left out of them."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", LeftOutWarning)
-        drawn: list[Block] = [_picture(name, figure) for name, figure in figures_of(reading)]
-    messages = [own.message for own in told if issubclass(own.category, LeftOutWarning)]
-    left_out = tuple(dict.fromkeys(map(sentence, messages)))
-    if not drawn and not left_out:
+def section(reading: Reading, drawn: Drawn | None = None) -> Section:
+    """The figures of a study, and what is left out of them.
+
+    Args:
+        drawn: the figures, if they are in the study's folder as they would be drawn now.
+    """
+    pictures, sentences = _drawn_now(reading) if drawn is None else _read(drawn)
+    left_out = tuple(dict.fromkeys(map(sentence, sentences)))
+    if not pictures and not left_out:
         return missing(
             KEY, TITLE, "No trial with a trained prompt has finished, so there is nothing to draw."
         )
-    return Section(key=KEY, title=TITLE, blocks=(*drawn, *([Items(left_out)] if left_out else [])))
+    return Section(key=KEY, title=TITLE, blocks=(*pictures, *([Items(left_out)] if left_out else [])))
 
 
-def _picture(name: str, figure: Figure) -> Picture:
+def _read(drawn: Drawn) -> tuple[list[Picture], Sequence[str]]:
+    found = zip(drawn.files, drawn.widths, strict=True)
+    return [_picture(file.stem, file.read_bytes(), width) for file, width in found], drawn.left_out
+
+
+def _drawn_now(reading: Reading) -> tuple[list[Picture], Sequence[str]]:
+    # matplotlib and scikit-learn, for which no report waits whose figures are there
+    from analysis.figures.study import figures_of
+    from analysis.figures.style import DPI
+
+    pictures = []
+    with collected() as sentences:
+        for name, figure in figures_of(reading):
+            with io.BytesIO() as stream:
+                figure.savefig(stream, format="png", dpi=DPI)
+                pictures.append(_picture(name, stream.getvalue(), float(figure.get_figwidth())))
+    return pictures, sentences
+
+
+def _picture(name: str, image: bytes, width: float) -> Picture:
     """A figure with a title in words."""
-    with io.BytesIO() as stream:
-        figure.savefig(stream, format="png", dpi=DPI)
-        title = TITLES[re.sub(r"-\d+$", "", name)]
-        return Picture(title=title, image=stream.getvalue(), width=float(figure.get_figwidth()))
+    return Picture(title=TITLES[re.sub(r"-\d+$", "", name)], image=image, width=width)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from analysis.figures.left_out import Drawn
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table
 from jobs.support.exits import FAILED, FINISHED
@@ -26,7 +27,12 @@ from softprior.training.extension import lacking
 
 
 def tell_end(
-    console: Console, results: Results, work: Work, told: Sequence[str] = (), tracking: str | None = None
+    console: Console,
+    results: Results,
+    work: Work,
+    told: Sequence[str] = (),
+    tracking: str | None = None,
+    figures: Callable[[], Drawn | None] = lambda: None,
 ) -> int:
     """Prints tables, places and notes; the status.
 
@@ -34,6 +40,7 @@ def tell_end(
         work: what the run found.
         told: notes that were said before it.
         tracking: MLflow's address, with its password.
+        figures: see `analysis.report.page.write_report`.
     """
     summary = results.summary
     status = _study(console, results) if summary is None else _search(console, results, summary)
@@ -42,7 +49,7 @@ def tell_end(
         note = reused_note(work.reused.values(), work.remedy)
         if note is not None:
             console.print(note, soft_wrap=True)
-    tell_report(console, results, tracking)
+    tell_report(console, results, tracking, figures)
     return status
 
 

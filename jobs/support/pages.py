@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from analysis.figures.left_out import Drawn
 from analysis.report.page import write_report
 from jobs.support.screen import tell_unsent
 from softprior.errors import UserError, hidden
@@ -19,15 +21,18 @@ LOCAL = "http://127.0.0.1:5000"
 """Where `jobs.ui` and MLflow serve unless told otherwise."""
 
 
-def tell_report(console: Console, results: Results, tracking: str | None) -> None:
+def tell_report(
+    console: Console, results: Results, tracking: str | None, figures: Callable[[], Drawn | None]
+) -> None:
     """Writes the report, adds it to the study's run in MLflow, says where it is and what became of claims.
 
     Args:
         tracking: MLflow's address, with its password; None if nothing is sent there.
+        figures: see `write_report`.
     """
     folder = results.folder
     try:
-        written = write_report(results)
+        written = write_report(results, figures=figures)
     except Exception as error:  # the results are complete, whatever their page lacks
         again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
         reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

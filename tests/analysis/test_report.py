@@ -54,7 +54,7 @@ ATTACK = '</script><img src=x onerror=alert(1)><b>bold</b> & "quoted" {{ 7 * 7 }
 def coarse() -> Iterator[None]:
     """Nobody looks at the pixels of these pages."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.report.pictures.DPI", COARSE)
+        patch.setattr("analysis.figures.style.DPI", COARSE)
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis.figures import at_the_end
+from analysis.figures.ending import Ending
 from analysis.figures.illustrator import Illustrator
+from analysis.figures.left_out import Drawn
 from softprior.errors import UserError
 from tests.builders import Finished
 
@@ -65,3 +70,46 @@ def test_a_study_that_is_stopped_leaves_its_figures_to_the_next_run(
     illustrator.close(records)
     assert illustrator._process.wait() == -signal.SIGTERM
     assert not folder.figure(trial.id).exists(), "the next run would take the old one for this trial's"
+
+
+def test_the_last_process_answers_with_trials_that_it_cannot_draw_and_then_with_figures(
+    finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    damaged, *_ = (r.id for r in finished_study.records.values() if r.spec.prior is not None)
+    folder.posterior(damaged).write_bytes(b"half")
+    figure = folder.root / "figures" / "study" / "radii.png"
+    monkeypatch.setattr(at_the_end, "draw_study", lambda _: Drawn([figure], [7.0], ["one is left out"]))
+    told = [[str(folder.root), []], [[damaged, "soft", ["#0072B2", "o", [0, []]]]]]
+    answers = io.StringIO()
+    at_the_end.main(io.StringIO("".join(f"{json.dumps(line)}\n" for line in told)), answers)
+    assert [json.loads(line) for line in answers.getvalue().splitlines()] == [
+        [damaged],
+        [[str(figure)], [7.0], ["one is left out"]],
+    ]
+    stopped = io.StringIO()
+    at_the_end.main(io.StringIO(f"{json.dumps(told[0])}\n"), stopped)
+    assert not stopped.getvalue()
+
+
+def test_what_the_last_process_does_not_draw_the_study_draws(
+    finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, records = finished_study.copy(tmp_path), finished_study.records
+    drawn = Drawn([], [], [])
+    monkeypatch.setattr("analysis.figures.study.draw_study", lambda _: drawn)
+    trial = next(r for r in records.values() if r.spec.prior is not None)
+    illustrator = Illustrator(folder, finished_study.plan.trials, left=2)
+    illustrator.ended(trial)
+    assert illustrator._ending is not None
+    illustrator._ending._process.kill()
+    illustrator.close(records)
+    assert illustrator._ending is None
+    assert folder.figure(trial.id).exists()
+    assert illustrator.figures() is drawn
+
+
+def test_a_study_waits_for_its_last_process_only_so_long(finished_study: Finished) -> None:
+    ending = Ending(finished_study.folder)
+    assert ending.trials([], seconds=0) is None
+    ending.stop()

@@ -89,7 +89,7 @@ def test_a_study_is_drawn_whole_in_place_of_an_earlier_one(
     folder = reading.folder.root / "figures" / "study"
     folder.mkdir()
     (folder / "equivalence.png").write_bytes(b"of an earlier run")
-    paths = draw_study(reading)
+    paths = draw_study(reading).files
     assert [path.stem for path in paths] == ALL
     assert {path.name for path in folder.iterdir()} == {
         f"{name}.{kind}" for name in ALL for kind in ("png", "pdf")
@@ -445,5 +445,5 @@ def test_a_figure_that_fails_costs_only_itself(
     monkeypatch.setattr("analysis.figures.study.of_each", lambda *_: {})
     monkeypatch.setattr(f"{drawn}.draw_curves", fails)
     with pytest.warns(UserWarning, match="the figure learning-curves is left out: ValueError: no points"):
-        paths = draw_study(read(finished_study.copy(tmp_path).root))
+        paths = draw_study(read(finished_study.copy(tmp_path).root)).files
     assert [path.stem for path in paths] == ["moved-over-reach"]
