@@ -25,8 +25,8 @@ SLOWEST = 2.0
 
 
 BUSY = 5
-"""How many times as long a study waits for its last process, which has the driver's priority: it needs some ten
-seconds, and much longer beside other programs, as the driver itself would."""
+"""How many times as long a study waits for its last process, which has the driver's priority: it needs some
+seconds, and minutes beside other programs, as the driver itself would."""
 
 
 class Illustrator(Observer):
