@@ -32,9 +32,11 @@ def main(told: TextIO, answers: TextIO) -> None:
     drawings = [drawing_of(load_record(folder.record(trial)), *how) for trial, *how in json.loads(trials)]
     print(json.dumps(list(draw(folder, drawings))), file=answers, flush=True)
     drawn = draw_study(read(folder.root))
-    print(json.dumps(drawn._replace(files=list(map(str, drawn.files)))), file=answers, flush=True)
+    files = [str(file) for file in drawn.files]
+    print(json.dumps([files, drawn.widths, drawn.left_out]), file=answers, flush=True)
 
 
 if __name__ == "__main__":
+    screen = sys.stdout
     with redirect_stdout(sys.stderr):  # a user's own code may print
-        main(sys.stdin, sys.__stdout__)
+        main(sys.stdin, screen)

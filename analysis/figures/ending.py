@@ -74,5 +74,5 @@ class Ending:
         """What it says next; None if it has ended, or needs longer."""
         stream = self._process.stdout
         assert stream is not None
-        line = stream.readline() if wait([stream], seconds) else ""
+        line = stream.readline() if wait([stream.fileno()], seconds) else ""
         return json.loads(line) if line.endswith("\n") else None
