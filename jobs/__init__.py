@@ -3,5 +3,6 @@
 import os
 
 # A thread that waits for another one sleeps, as in workers, see `softprior.training.threads`: spinning beside
-# other programs, a report took five times the processor time. The library reads this once, as it is loaded.
+# other programs, a report of 500 trials took 73 s of processor time, and 14 with a single thread. The library
+# reads this once, as it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
