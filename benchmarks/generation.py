@@ -1,10 +1,10 @@
 """Greedy answers against Hugging Face PEFT's `generate`: python -m benchmarks.generation
 
 The same model, prompt vectors and SQuAD questions of mixed lengths on both sides, and the same number of new
-tokens for each row, without an early stop. PEFT gets left-padded batches of 16 in the order of the rows, which
-is the usual way, and also all rows that softprior takes at a time, in order of length: softprior orders them,
-and takes two batches at a time where each has a thread. Answers are compared with PEFT's row by row, which
-pads nothing. A ratio is PEFT's processor time over ours, as the median over interleaved rounds.
+tokens for each row, without an early stop. PEFT gets left-padded batches of 16 in the order of the rows, as
+is usual, and also all rows that softprior takes at a time, in order of length: softprior orders them, and
+takes two batches at a time where each has a thread. Answers are compared with PEFT's row by row, which pads
+nothing. A ratio is PEFT's processor time over ours, as the median over interleaved rounds.
 
 A last line says which share of our time is the pass over the input (one new token).
 """
