@@ -160,7 +160,8 @@ class TrainingSpec(Spec):
         if self.keep_checkpoint and self.schedule != "constant":
             raise ValueError(
                 f"keep_checkpoint: true is for more steps later, but with schedule: {self.schedule} every "
-                "step's rate depends on the number of steps; write schedule: constant, or leave keep_checkpoint out"
+                "step's rate depends on the number of steps; write schedule: constant, or leave "
+                "keep_checkpoint out"
             )
         return self
 
