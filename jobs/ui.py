@@ -14,12 +14,15 @@ from types import FrameType
 
 from jobs.support.exits import status_of
 from jobs.support.screen import printable
+from jobs.support.stopping import stoppable
 from softprior.errors import UserError
 from softprior.results.storage import location
 from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts, problem_of
 
 SHOWN = 10
 """Studies whose addresses are printed."""
+
+STOPPED = "stopped before the pages opened"
 
 PATIENCE = 5.0
 """Seconds that server processes have to exit by themselves."""
@@ -32,11 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves until Ctrl-C, SIGTERM or the terminal's end; returns 2 where there is nothing to show."""
     options = _parser().parse_args(arguments)
     printable()
-    return status_of(lambda: _show(options))
+    with stoppable(STOPPED, STOPPED):  # until the server runs, which `_serve` ends
+        return status_of(lambda: _show(options))
 
 
 def _show(options: argparse.Namespace) -> int:
     results = _folder(options.results)
+    print("starting MLflow, which takes seconds, and on a busy machine a minute", flush=True)
     for note in follow_artifacts(results):
         print(f"note: {note}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]

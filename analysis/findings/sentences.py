@@ -113,6 +113,9 @@ def settled_by(found: Finding, fewest: int | None = None) -> str:
         if fewest is None:
             return f"add seeds: {few} seeds do not tell how many are needed"
         return f"add seeds: at least {fewest} are needed, and {few} seeds do not tell how many more"
+    if more is None and found.effect == 0 and own.interval.missing:
+        shown = "no seed shows a difference" if not found.limit else f"all seeds are at {found.limit:g}"
+        return f"compare what may differ: {shown}, and more of them would hardly show one"
     if more is None:
         return f"over {MOST:,} seeds are needed at this spread{purpose}; look for what makes seeds differ"
     return f"add {counted(more, 'seed')} at this spread{purpose}" if more else ""

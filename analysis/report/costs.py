@@ -45,7 +45,8 @@ def section(reading: Reading) -> Section:
     table = compact(
         caption=f"Means over the trials of a setting.{same} The losses of a start are computed by the first "
         "trial that needs them, so they are in none of the other columns, while the seconds in the table of "
-        "trials include them. From seconds, steps, "
+        "trials include them. Geometry and sanity are phases that come on top of a trial's seconds, and "
+        "reports of progress and what happens between phases are in none. From seconds, steps, "
         "trained_values, positions_per_second, peak_memory and peak_gpu_memory in trials.parquet, and cost "
         "in records/TRIAL.json.",
         columns=COLUMNS,

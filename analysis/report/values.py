@@ -197,9 +197,9 @@ def said_once(
     }
     if not shared:
         return "", list(rows)
-    told = ", ".join(f"{columns[i]} {text}" for i, text in shared.items())
+    told = ", ".join(f'{columns[i]} "{text}"' for i, text in shared.items())
     kept = [tuple(Cell("") if i in shared else cell for i, cell in enumerate(row)) for row in rows]
-    return f" The same in every row: {told}.", kept
+    return f" In every row: {told}.", kept
 
 
 def missing(key: str, title: str, why: str) -> Section:

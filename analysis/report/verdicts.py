@@ -79,7 +79,7 @@ SEPARATOR = " · "
 
 ELSEWHERE = (
     "Claims 5, 6, 11, 12 and 14 are about activations, which python -m jobs.activations judges "
-    "(docs/claims.md); nothing judges claim 15 yet."
+    "(docs/claims.md). No command judges claim 15."
 )
 """Where the numbers went that no claim on trials has."""
 

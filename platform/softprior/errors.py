@@ -70,16 +70,17 @@ SHOWN = 16
 """Names that one sentence lists at most."""
 
 
-def suggestion(word: str, known: list[str], files: bool = False) -> str:
+def suggestion(word: str, known: list[str], files: bool = False, within: str = "") -> str:
     """The remedy for an unknown name: the closest known one, if any is close, and the whole choice.
 
     Args:
         files: whether these are names of files, which endings make alike.
+        within: what leads to the names in a study file, as `training.`.
     """
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.75 if files else 0.6)
     here = OTHER_NAMES.get(word)
     meant = here if here is not None and here.partition(".")[0] in known else next(iter(close), None)
-    hint = f"did you mean '{meant}'? " if meant else ""
+    hint = f"did you mean '{within}{meant}'? " if meant else ""
     names = sorted(known)
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{hint}Known: {', '.join(names[:SHOWN])}{more}"

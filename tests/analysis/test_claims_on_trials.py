@@ -460,6 +460,17 @@ def test_nothing_is_undecided_without_saying_what_would_settle_it() -> None:
     assert re.fullmatch(r"add \d+ seeds at this spread", found.settle)
 
 
+def test_equal_seeds_ask_for_no_more_of_them() -> None:
+    one = case(BY_NAME["rate"], Evidence(where="here", numbers={"slope": np.zeros(5)}))
+    found = finding(one, [1.0], 1)
+    assert found.settle == (
+        "compare what may differ: no seed shows a difference, and more of them would hardly show one"
+    )
+    for speed in found_for("speed", later=0.0, noise=0.0):
+        assert "because every seed takes as long from both priors" in speed.sentence
+        assert "raise training.curve, as a coarse curve hides small differences" in speed.settle
+
+
 def test_one_cell_without_a_baseline_has_no_margin() -> None:
     study = simulated(Truth(rates=(0.01,), seeds=2))
     (found,) = judge(Study(study.runs), (BY_NAME["quality"],))

@@ -47,7 +47,7 @@ def test_numbers_just_below_a_power_of_ten_keep_their_digits() -> None:
 def test_what_all_rows_share_is_said_once() -> None:
     rows = [(Cell("a"), Cell("soft"), Cell("x")), (Cell("b"), Cell("soft"), Cell("x"))]
     said, kept = said_once(("trial", "method", "prior"), rows, {"trial", "method"})
-    assert said == " The same in every row: method soft."
+    assert said == ' In every row: method "soft".'
     assert kept == [(Cell("a"), Cell(""), Cell("x")), (Cell("b"), Cell(""), Cell("x"))]
     assert said_once(("trial", "method", "prior"), rows[:1], {"method"}) == ("", rows[:1])
 

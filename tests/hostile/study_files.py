@@ -195,6 +195,7 @@ OVERRIDES: list[tuple[str, str, str]] = [
     ("no key", "=5", "key.path=value"),
     ("dots alone", "..=5", "key.path=value"),
     ("an index out of range", "priors[9]=isotropic", "no place"),
+    ("an invisible key", "training.st\u200beps=5", r"'training\.st\\u200beps' contains .* U\+200B"),
     ("into a number", "seeds[0].x.y=5", "no place"),
     ("an unknown key", "trainingg.steps=5", "unknown key"),
     ("no YAML", "training.steps=[", "not valid YAML"),

@@ -285,15 +285,13 @@ def test_anchors_and_merged_mappings_work(load):
 # Overrides
 
 
-def test_overrides_reach_everywhere_and_the_last_wins(load):
+def test_overrides_reach_everywhere(load):
     study = load(
         STUDY,
-        "training.steps=50",
         "training.steps=60",
         "evaluation.generate=0",
         "seeds=[7, 8]",
         "seeds.1=9",
-        "priors.1.fitted.jitter=0.25",
         "priors[1].fitted.jitter=0.5",
         "description=a=b",
         "model=./folder",
@@ -324,6 +322,13 @@ def test_overrides_reach_everywhere_and_the_last_wins(load):
             "seeds=[1",
             "not valid YAML: expected ',' or ']', but got '<stream end>'; write a text as 'seeds=\"[1\"'",
         ),
+        ("seeds=range(4)", "seeds = 'range(4)': must be a list, such as [0, 1]"),
+        (
+            "training={steps: 5, batch: 2, warmup: 1, schedule: cosine, keep_checkpoint: true}",
+            "training: keep_checkpoint: true is for more steps later, but with schedule: cosine",
+        ),
+        ("rates=[1e-400]", "rates[0] = 1e-400: is so small that it is rounded to 0; write a larger number"),
+        ("training.steps=9999999999", "training.steps = 9999999999: must be less than 2147483648"),
         ("training={steps: 1, steps: 2}", "has a value that is not valid YAML"),
         ("training.steps=", "training.steps = null: must be a whole number"),
     ],
@@ -333,6 +338,20 @@ def test_wrong_overrides(load, override, sentence):
         load(STUDY, override)
     assert "\n" not in str(caught.value)
     assert override in str(caught.value) or "study.yaml: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("seeds=[0]", "seeds=[1]"),
+        ("training.steps=5", "training={steps: 6, batch: 2}"),
+        ("priors.1.fitted.jitter=0.25", "priors[1].fitted.jitter=0.5"),
+    ],
+)
+def test_an_override_does_not_undo_another(load, first, second):
+    said = f"the override '{second}' undoes '{first}' before it; keep one of them"
+    with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+        load(STUDY, first, second)
 
 
 def test_an_override_reaches_into_a_model_that_is_an_id(load):
@@ -352,10 +371,10 @@ WRONG = {
     "trainin.steps: 5": ["unknown key 'trainin'; did you mean 'training'?", "Known: description, evaluation"],
     "learning_rate: 1": ["unknown key 'learning_rate'; did you mean 'rates'?"],
     "epochs: 1": ["unknown key 'epochs'; did you mean 'training.steps'?"],
-    "training.stepps: 5": ["unknown key 'training.stepps'", "did you mean 'steps'?"],
-    "resources: {cpu: 2}": ["unknown key 'resources.cpu'", "did you mean 'cpus'?"],
-    "rates: [{relatve: 1}]": ["unknown key 'rates[0].relatve'", "did you mean 'relative'?"],
-    "model: {idd: tiny}": ["unknown key 'model.idd'", "did you mean 'id'?"],
+    "training.stepps: 5": ["unknown key 'training.stepps'", "did you mean 'training.steps'?"],
+    "resources: {cpu: 2}": ["unknown key 'resources.cpu'", "did you mean 'resources.cpus'?"],
+    "rates: [{relatve: 1}]": ["unknown key 'rates[0].relatve'", "did you mean 'rates[0].relative'?"],
+    "model: {idd: tiny}": ["unknown key 'model.idd'", "did you mean 'model.id'?"],
     "training: {steps: 5}": ["the key 'training.batch' is required", "add it"],
     "training.by_task: {squad: {steps: 1}}": ["the key 'training.by_task.squad.batch' is required"],
     "training.by_task: {squad: {steps: 1, batch: 1, x: 1}}": ["unknown key 'training.by_task.squad.x'"],
@@ -403,7 +422,7 @@ WRONG = {
     "regularisers: null": ["regularisers = null: must be a list; write its entries in brackets"],
     "seeds: 0": ["seeds = 0", "must be a list, such as [0]"],
     "seeds: 0,1": ["seeds = '0,1'", "must be a list, such as [0, 1]"],
-    "seeds: null": ["seeds = null: must be a list; write its entries in brackets"],
+    "seeds: null": ["seeds = null: must be a list, such as [0, 1]"],
     "seeds: [true]": ["seeds[0] = true", "must be a whole number"],
     "seeds: [-1]": ["seeds[0] = -1", "must be at least 0"],
     "seeds: [9223372036854775808]": [

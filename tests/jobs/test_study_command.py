@@ -241,7 +241,10 @@ WRONG = {
     "unknown prior": ({"priors": ["isotropc"]}, "did you mean 'isotropic'"),
     "unknown method": ({"methods": ["sof"]}, "did you mean 'soft'"),
     "unknown task": ({"tasks": ["squadd"]}, "did you mean 'squad'"),
-    "unknown parameter": ({"priors": [{"isotropic": {"scal": 1}}]}, "did you mean 'scale'"),
+    "unknown parameter": (
+        {"priors": [{"isotropic": {"scal": 1}}]},
+        "did you mean 'priors[0].isotropic.scale'",
+    ),
     "out of range": ({"priors": [{"isotropic": {"scale": -1}}]}, "-1"),
     "wrong type": ({"seeds": ["first"]}, "first"),
     "unknown model": ({"model": "smollm2"}, "smollm2-135m-instruct-q4_1"),

@@ -56,6 +56,7 @@ class Pages:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stdout is not None
+        assert self.process.stdout.readline().startswith("starting MLflow")
         self.compare = self.process.stdout.readline().strip().removeprefix("compare small: ")
         while not _answers(self.port):
             assert self.process.poll() is None
@@ -81,6 +82,23 @@ def pages(results: Path) -> Iterator[Pages]:
 @pytest.mark.faults
 def test_ctrl_c_ends_the_pages_with_all_their_processes(results: Path) -> None:
     Pages(results).end(signal.SIGINT)
+
+
+@pytest.mark.faults
+def test_ctrl_c_while_the_pages_start_ends_without_a_traceback(results: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.ui", "--results", str(results)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("starting MLflow")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == ("", "\nstopped before the pages opened\n")
+    assert process.returncode == 130
 
 
 def test_the_command_prints_one_address_for_the_study(pages: Pages) -> None:

@@ -153,7 +153,7 @@ def test_contents_are_those_of_both_domains(tmp_path):
         ({"low": -0.1}, r"low = -0\.1: must be at least 0"),
         ({"high": 1.5}, r"high = 1\.5: must be at most 1"),
         ({"first": {"part": [0.5, 0.5]}}, r".*part = \[0\.5, 0\.5\] is empty.*"),
-        ({"first": {"parts": [0.0, 0.5]}}, r"unknown key 'first\.parts'; did you mean 'part'\?.*"),
+        ({"first": {"parts": [0.0, 0.5]}}, r"unknown key 'first\.parts'; did you mean 'first\.part'\?.*"),
     ],
 )
 def test_wrong_parameters(params, sentence):

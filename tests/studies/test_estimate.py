@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
-from softprior.assets.models import known_model
+from softprior.assets.models import known_model, tokenizer_here
 from softprior.inputs.entries import Entry
-from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.studies.components import Components
@@ -21,6 +22,7 @@ from softprior.studies.estimate import (
 )
 from softprior.studies.plan import plan_study
 from softprior.tasks import TASKS
+from softprior.tasks.base import Example
 from softprior.tasks.prepare import prepared_here
 from softprior.testing.families import random_model, save_model
 from softprior.training.threads import CORE_FLOPS
@@ -101,6 +103,34 @@ def test_tokenised_examples_are_counted_as_they_are(finished_study):
         assert abs(found - finished_study.records[spec.id].cost.positions) < drawn * rows / 2
     empty = Components.of(known)
     assert work_in_words(total_cost(known, empty), known, empty).endswith("until the texts are tokenised")
+
+
+def test_own_rows_are_counted_by_a_sample_until_they_are_tokenised(tmp_path: Path):
+    """Digits and signs are tokens of their own: the number of letters alone says a third of them."""
+    file = tmp_path / "sums.csv"
+    file.write_text("q,a\n" + "".join(f"{i} + {7 * i} + {i * i} = ?,{i * i + 8 * i}\n" for i in range(40)))
+    pairs = {"data": str(file), "input": "{q}", "answer": "{a}", "test_examples": 5}
+    study = StudySpec.model_validate(
+        {
+            "name": "sums",
+            "model": "tiny",
+            "tasks": [{"pairs": pairs}],
+            "priors": ["isotropic"],
+            "methods": [{"soft": {"tokens": 8}}],
+            "rates": [0.1],
+            "seeds": [0],
+            "training": {"steps": 4, "batch": 4},
+        }
+    )
+    plan = plan_study(study)
+    spec = plan.trials[-1]
+    task, tokenizer = plan.components.task(spec), tokenizer_here(study.model)
+    rows = [task.row(Example.of(one), tokenizer) for one in task.splits().train]
+    mean = fmean(len(row.tokens) for row in rows)
+    assert plan.components.positions(task, "train") == pytest.approx(mean)
+    assert trial_cost(spec, plan.components).trained == round(4 * (4 * mean + 8))
+    assert work_in_words(Cost(1, 1), [spec], plan.components).endswith("until the texts are tokenised")
+    assert 0.5 < task.positions() / mean < 1.5
 
 
 def test_tasks_without_contexts_have_none_swapped(tmp_path: Path):

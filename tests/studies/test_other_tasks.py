@@ -72,7 +72,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     ("also", "said"),
     [
         (["squadd"], "evaluation.also[0] = 'squadd' does not exist; did you mean 'squad'"),
-        ([{"language": {"lenght": 3}}], "did you mean 'length'"),
+        ([{"language": {"lenght": 3}}], "did you mean 'evaluation.also[0].language.length'"),
         ([{"language": {"data": "./nowhere.txt"}}], "small.yaml: evaluation.also[0]: "),
         (
             [{"language": {"data": "~no-such-user/a.txt"}}],

@@ -258,7 +258,7 @@ def test_cloze_has_a_budget_of_its_own_or_that_of_language_whose_mode_it_was(pla
         ({"tasks": ["xyz"]}, f"tasks[0] = 'xyz' does not exist; Known: {', '.join(sorted(TASKS))}"),
         (
             {"priors": [{"isotropic": {"scal": 1}}]},
-            "unknown key 'priors[0].isotropic.scal'; did you mean 'scale'",
+            "unknown key 'priors[0].isotropic.scal'; did you mean 'priors[0].isotropic.scale'",
         ),
         ({"priors": [{"isotropic": {"scale": True}}]}, "priors[0].isotropic.scale = true: must be a number"),
         ({"priors": ["instruction"]}, "the key 'priors[0].instruction.text' is required"),
@@ -268,7 +268,7 @@ def test_cloze_has_a_budget_of_its_own_or_that_of_language_whose_mode_it_was(pla
         ),
         (
             {"priors": [{"mixture": {"priors": ["fitted", {"isotropic": {"scal": 1}}]}}]},
-            "unknown key 'priors[0].mixture.priors[1].isotropic.scal'; did you mean 'scale'",
+            "unknown key 'priors[0].mixture.priors[1].isotropic.scal'; did you mean 'priors[0].mixture",
         ),
         (
             {"priors": [{"mixture": {"priors": ["fitted", "isotropc"]}}]},

@@ -54,9 +54,13 @@ def test_a_long_start_of_ray_is_said_where_no_bar_shows_it() -> None:
         console = Console(file=io.StringIO(), width=1000, force_terminal=terminal)
         with watching(console, [trial()], quiet) as watch:
             time.sleep(2e-3)
+            deadline = time.monotonic() + 60
+            while quiet < 1 and not terminal and "starting Ray, which" not in console.file.getvalue():
+                assert time.monotonic() < deadline
             for name in ("loading the model", "training"):
                 watch.progress(trial(), [Phase(0, name)])
         assert console.file.getvalue().count("Ray started after 0 s\n") == said
+        assert console.file.getvalue().count("starting Ray, which takes seconds") == said
 
 
 def test_a_bar_says_what_is_left_once_all_trials_have_ended(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_a_record_has_positions_and_values(tmp_path: Path, network: Reparameteri
         "data",
         "prior",
         "training",
+        "checkpoints",
         "start",
         "validation",
         "test",

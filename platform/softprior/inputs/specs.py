@@ -104,11 +104,15 @@ class ModelSpec(Spec):
         raise ValueError("must be an id or a path, such as tiny, or a mapping with the key id")
 
 
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+"""How often something is done: products of two of them still count in 64 bits."""
+
+
 class Steps(Spec):
     """How long a trial trains and on how many examples at a time."""
 
-    steps: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)]
+    steps: Count
+    batch: Count
 
 
 class TrainingSpec(Spec):
@@ -135,9 +139,9 @@ class TrainingSpec(Spec):
         epsilon: what AdamW adds to the denominator.
     """
 
-    steps: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)]
-    accumulate: Annotated[int, Field(ge=1)] = 1
+    steps: Count
+    batch: Count
+    accumulate: Count = 1
     normalisation: Literal["expected", "step"] = "expected"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -145,9 +149,9 @@ class TrainingSpec(Spec):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    snapshots: Annotated[int, Field(ge=0)] = 4
-    curve: Annotated[int, Field(ge=1)] = 1
-    checkpoint: Annotated[int, Field(ge=1)] = 5
+    snapshots: Annotated[int, Field(ge=0, lt=2**31)] = 4
+    curve: Count = 1
+    checkpoint: Count = 5
     keep_checkpoint: bool = False
     by_task: dict[str, Steps] = {}
 
@@ -155,8 +159,9 @@ class TrainingSpec(Spec):
     def _can_go_on(self) -> TrainingSpec:
         if self.keep_checkpoint and self.schedule != "constant":
             raise ValueError(
-                f"keeps a checkpoint to continue from, but with schedule: {self.schedule} every step's rate "
-                "depends on the number of steps; write schedule: constant, or leave keep_checkpoint out"
+                f"keep_checkpoint: true is for more steps later, but with schedule: {self.schedule} every "
+                "step's rate depends on the number of steps; write schedule: constant, or leave "
+                "keep_checkpoint out"
             )
         return self
 

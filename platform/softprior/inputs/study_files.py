@@ -96,12 +96,10 @@ class _Loader(yaml.SafeLoader):
             name = _whole(key.value, key)
             if name in seen:
                 raise UserError(f"{_line(key)}: the key {name!r} appears twice; remove one")
-            unseen = next((c for c in name if c != " " and unicodedata.category(c) in INVISIBLE), None)
-            if unseen is not None:
-                character = unicodedata.name(unseen, "a control character").lower()
+            if unseen := _unseen(name):
                 raise UserError(
-                    f"{_line(key)}: the key {name!a} contains an invisible character, "
-                    f"U+{ord(unseen):04X} ({character}); replace it, or indent the key with spaces"
+                    f"{_line(key)}: the key {name!a} contains an invisible character, {unseen}; replace it, "
+                    "or indent the key with spaces"
                 )
             seen.add(name)
         return node
@@ -134,6 +132,14 @@ class _Loader(yaml.SafeLoader):
     def construct_number(self, node: yaml.ScalarNode) -> float:
         """A float that remembers how it was written."""
         return WrittenNumber.of(str(node.value), node.start_mark.line + 1)
+
+
+def _unseen(key: str) -> str:
+    """The first invisible character of a key, by number and name; empty if there is none."""
+    unseen = next((c for c in key if c != " " and unicodedata.category(c) in INVISIBLE), None)
+    if unseen is None:
+        return ""
+    return f"U+{ord(unseen):04X} ({unicodedata.name(unseen, 'a control character').lower()})"
 
 
 def _padded(text: str) -> str:
@@ -232,8 +238,16 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         keys = ", ".join(kind.model_fields)
         raise UserError(f"the study file {path} must be a mapping with the keys {keys}; {_NAMED}")
     _require_kind(kind, path, data)
+    earlier: list[tuple[list[Key], str]] = []
     for override in overrides:
-        _apply(data, override)
+        keys = _apply(data, override)
+        undone = next((other for path, other in earlier if path[: len(keys)] == keys), None)
+        if undone is not None:
+            raise UserError(
+                f"the override '{shortened(override)}' undoes '{shortened(undone)}' before it; keep one "
+                "of them"
+            )
+        earlier.append((keys, override))
     return data
 
 
@@ -296,9 +310,14 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
     return f"{where}not valid YAML: {problem or 'it cannot be parsed'}"
 
 
-def _apply(data: dict[str, object], override: str) -> None:
+def _apply(data: dict[str, object], override: str) -> list[Key]:
+    """Sets a value in the data, and returns the keys that lead to it."""
     path, separator, text = override.partition("=")
     override = shortened(override)
+    if separator and (unseen := _unseen(path)):
+        raise UserError(
+            f"the override {shortened(path)!a} contains an invisible character, {unseen}; write its key anew"
+        )
     parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
     if not separator or not all(parts):
         raise UserError(
@@ -343,6 +362,7 @@ def _apply(data: dict[str, object], override: str) -> None:
                 f"the override '{override}' has no place: {holder} is {what}; set {holder} as a whole{form}"
             )
     node[keys[-1]] = value
+    return keys
 
 
 def _quoted(path: str, text: str) -> str:

@@ -8,7 +8,7 @@ import re
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from softprior.errors import UserError, hidden, suggestion
@@ -138,10 +138,11 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         return _sentence(inner.kind, inner.data, inner.errors, [*at, *keys, inner.key])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        hint = suggestion(key, _keys(found))
-        front, colon, rest = key.partition(":")
-        if colon and front in _keys(found):
-            hint = f"a space has to follow the colon: {front}: {rest or '...'}"
+        front = path_of([*at, *keys])
+        hint = suggestion(key, _keys(found), within=f"{front}." if front else "")
+        word, colon, rest = key.partition(":")
+        if colon and word in _keys(found):
+            hint = f"a space has to follow the colon: {word}: {rest or '...'}"
         above = difflib.get_close_matches(key, kind.model_fields, n=1, cutoff=0.8) if keys and not at else []
         if above and not hint.startswith("did"):
             hint = f"did you mean '{above[0]}', which is not within {path_of(keys)}? {hint}"
@@ -165,7 +166,12 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         rule += "; write it without quotes"
     if keys and error["type"] == "string_type":
         rule += f" (on the command line: '{path}=\"{_as_text(given)}\"')"
-    if keys:
+    if isinstance(given, WrittenNumber) and given == 0 and re.match(r"[-+]?[0.]*[1-9]", given.text):
+        rule = "is so small that it is rounded to 0; write a larger number"
+    # Of a mapping that would be cut, the rule names the keys that matter.
+    if keys and not (
+        isinstance(given, dict) and error["type"] == "value_error" and len(repr(given)) >= _WIDEST
+    ):
         return f"{path} = {shown(given)}: {rule}"
     return f"{path}: {rule}" if path else rule
 
@@ -183,8 +189,8 @@ def _written(data: object, keys: list[Key], given: object) -> tuple[list[Key], o
 
 def _rule(error: ErrorDetails, found: object) -> str:
     if error["type"] == "tuple_type":
-        example = "" if error["input"] is None else f", such as {_as_list(error['input'])}"
-        return f"must be a list{example or '; write its entries in brackets'}"
+        example = _as_list(error["input"], found)
+        return f"must be a list{f', such as {example}' if example else '; write its entries in brackets'}"
     if error["type"] == "model_type":
         return f"must be a mapping with keys among {', '.join(_keys(found))}"
     if error["type"] in _RULES:
@@ -193,11 +199,29 @@ def _rule(error: ErrorDetails, found: object) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _as_list(value: object) -> str:
-    """A value as it would be in a list; a text with commas is one without its brackets."""
-    if type(value) is str and "," in value:
-        return f"[{', '.join(entry.strip() for entry in value.split(','))}]"
-    return f"[{shown(value)}]"
+def _as_list(value: object, found: object) -> str:
+    """A value as it would be in a list; a text with commas is one without its brackets.
+
+    Args:
+        found: the type of the list.
+
+    Returns:
+        An example of such a list; empty if there is none.
+    """
+    parts = value.split(",") if type(value) is str else [value]
+    try:
+        entries = [_as_number(part.strip()) if isinstance(part, str) else part for part in parts]
+        TypeAdapter(found).validate_json(json.dumps(entries), strict=True)
+    except ValueError:  # pydantic's ValidationError among them
+        return "[0, 1]" if int in _alternatives(next(iter(get_args(found)), None)) else ""
+    return f"[{', '.join(map(str, entries))}]" if len(entries) > 1 else f"[{shown(value)}]"
+
+
+def _as_number(text: str) -> object:
+    """The number that a text is; the text itself if it is none."""
+    if not NUMBER.match(text):
+        return text
+    return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text.replace(".inf", "inf"))
 
 
 def _as_text(value: object) -> str:
@@ -212,13 +236,17 @@ def path_of(keys: list[Key]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
 
 
+_WIDEST = 80
+"""Characters from which a value is cut."""
+
+
 def shown(value: object) -> str:
     """A value in a sentence, as it was written."""
     if isinstance(value, WrittenNumber):
         return f"{value.text} (line {value.line})" if value.line else value.text
     # Hidden before it is cut: half an address no longer looks like one.
     text = hidden(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
-    return text if len(text) < 80 else text[:77] + "..."
+    return text if len(text) < _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 def _trace(kind: type[Spec], loc: tuple[Key, ...]) -> tuple[list[Key], object]:

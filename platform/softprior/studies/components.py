@@ -22,6 +22,7 @@ class Components:
     Attributes:
         data: what is known of the tasks' examples, by the same texts and as in `Look.notes`.
         lengths: mean number of tokens of their examples, by the same texts and as in `Look.lengths`.
+        samples: the same of some of their examples, for tasks that are not tokenised yet.
     """
 
     tasks: Mapping[str, Task]
@@ -29,6 +30,7 @@ class Components:
     priors: Mapping[str, Assignment]
     data: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     lengths: Mapping[str, Mapping[Split, float]] = field(default_factory=dict)
+    samples: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trials: Iterable[TrialSpec]) -> Components:
@@ -56,6 +58,7 @@ class Components:
             {**self.priors, **other.priors},
             {**self.data, **other.data},
             {**self.lengths, **other.lengths},
+            {**self.samples, **other.samples},
         )
 
     def task(self, trial: TrialSpec) -> Task:
@@ -78,8 +81,11 @@ class Components:
 
     def positions(self, task: Task, split: Split) -> float:
         """Mean number of tokens of an example, answer included: an estimate until they are tokenised."""
-        known = self.lengths.get(self._text(task), {})
-        return known[split] if split in known else task.positions()
+        text = self._text(task)
+        known = self.lengths.get(text, {})
+        if split in known:
+            return known[split]
+        return self.samples[text] if text in self.samples else task.positions()
 
     @cached_property
     def _texts(self) -> dict[int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from softprior.assets.models import KnownModel, known_model, tokenizer_here
@@ -20,6 +20,7 @@ from softprior.studies.plan_notes import (
     kernel_notes,
     looks_at,
     prior_notes,
+    samples,
     task_notes,
 )
 from softprior.studies.probing import probe_notes
@@ -74,7 +75,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, model.fingerprint, where)
-    here = partial(tokenizer_here, study.model)
+    here = cache(partial(tokenizer_here, study.model))
     own, also = [("tasks", "methods", task) for task in parts.tasks], "evaluation.also"
     for axis, against, task in (*own, *((also, also, task) for task in parts.also)):
         located(f"{where}: {axis}", partial(task.check_tokenizer, here))
@@ -97,7 +98,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     known = {text: found.notes for text, found in looks.items()}
-    components = Components({}, {}, {}, known, {text: found.lengths for text, found in looks.items()})
+    lengths = {text: found.lengths for text, found in looks.items()}
+    components = Components({}, {}, {}, known, lengths, samples(parts, looks, here))
     for named in sorted(parts.methods, key=lambda m: m.trained):
         for task in parts.tasks:
             method = named.of_task(task.instruction)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from softprior.assets.models import KnownModel
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
@@ -43,6 +45,24 @@ def looks_at(parts: Parts, fingerprint: str) -> dict[str, Look]:
         fingerprint: of the model.
     """
     return {TASKS.entry(task).canonical(): look(task, fingerprint) for task in parts.read}
+
+
+def samples(
+    parts: Parts, looks: Mapping[str, Look], here: Callable[[], Tokenizer | None]
+) -> dict[str, float]:
+    """Mean number of tokens of some examples of a user's own files that are not tokenised yet.
+
+    Args:
+        looks: at the data, see `looks_at`.
+        here: reads the tokenizer if it is on this machine.
+    """
+    found: dict[str, float] = {}
+    with suppress(UserError):  # the first trial says what is wrong with the tokenizer
+        for task in parts.read:
+            text = TASKS.entry(task).canonical()
+            size = None if looks[text].lengths else task.sampled(here)
+            found |= {} if size is None else {text: size}
+    return found
 
 
 def task_notes(

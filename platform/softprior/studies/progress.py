@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from softprior.inputs.labels import labels, short_ids
 from softprior.inputs.specs import TrialSpec
 from softprior.results.records import Record
+from softprior.studies.cluster import WAIT
 from softprior.training.events import Event, Failed, Notice, Observer, Phase, Step, Validation
 
 QUIET = 15.0
@@ -170,6 +171,14 @@ class Watch(Observer):
                     self._console.print(self._unsaid.pop(trial), soft_wrap=True)
 
     def _watch_clock(self) -> None:
+        told = False
         # What begins right after a line was printed may last for minutes, and no event follows it.
         while not self._left.wait(self._quiet / 10):
+            if not told and self._waiting_since is not None:
+                told = True
+                with self._lock:
+                    self._console.print(
+                        f"         starting Ray, which takes seconds, and on a busy machine up to {WAIT} s",
+                        soft_wrap=True,
+                    )
             self._say()

@@ -237,6 +237,14 @@ class Task(Spec, ABC):
     def positions(self) -> int:
         """Approximate number of tokens per example, with the answer; for estimates before data is read."""
 
+    def sampled(self, here: Callable[[], Tokenizer | None]) -> float | None:  # noqa: ARG002
+        """Mean number of tokens of some examples, with the answer; None where `positions` has to do.
+
+        Args:
+            here: reads the model's tokenizer, which takes seconds; None where it is not on this machine.
+        """
+        return None
+
     def longest(self) -> int | None:
         """Maximum number of tokens per example, with the answer; None if only the data limits it."""
         return None

@@ -6,15 +6,17 @@ import hashlib
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
+from statistics import fmean
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from softprior.assets.tokens import Tokenizer
+from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed, kind_of
@@ -38,8 +40,8 @@ from softprior.tasks.partition import donors, keyed_order, round_robin
 from softprior.tasks.sources import REREAD, in_brackets, require
 from softprior.tasks.templates import Row, Template, by_value, cell, columns, filled, flat, spans
 
-_LETTERS = 3.5
-"""Letters per token, for estimates: English has 3 to 4.5 in most vocabularies."""
+_PIECE = re.compile(r"[a-zA-Z]{1,5}|\w|[^\w\s]")
+"""What is about a token, for estimates without a tokenizer: vocabularies have most digits and signs alone."""
 
 _RESPELLED = "groups_respelled"
 """The note that counts rows whose group has another spelling than the data have there."""
@@ -52,7 +54,7 @@ _NOT_FIRST = "not_in_first_row: "
 
 
 _SAMPLE = 100
-"""Rows from which it is told whether another parameter would read them."""
+"""Rows from which it is told whether another parameter would read them, and how long texts are."""
 
 _NAMES = "check the names of its columns, which are in braces where a text is around them"
 
@@ -250,14 +252,29 @@ class OwnData(Answered):
         return self._found() if self._local else _read(self)
 
     def positions(self) -> int:
-        """For local data from the number of letters; otherwise those of a short text."""
+        """For local data from the words, digits and signs of a few rows; otherwise those of a short text."""
         if not self._local:
             return min(150 + self.turns(), round(0.8 * self.length))
+        tokens = [len(_PIECE.findall(f"{one.input} {one.answers[0]}")) + 1 for one in self._few()]
+        return min(self.length, round(fmean(tokens)) + self.turns())
+
+    def sampled(self, here: Callable[[], Tokenizer | None]) -> float | None:
+        """Of local data, the mean over a few rows that fit."""
+        tokenizer = here() if self._local else None
+        if tokenizer is None:
+            return None
+        lengths = []
+        for example in self._few():
+            with suppress(NotJointError):
+                row = self.row(example, tokenizer)
+                lengths += [] if row is None else [len(row.tokens)]
+        return fmean(lengths) if lengths else None
+
+    def _few(self) -> list[Example]:
+        """Some examples of local data, which are in keyed order: the first ones are a sample."""
         found = self._found()
         read = found.train if len(found.train) else found.test
-        letters = [len(one["input"]) + len(one["answers"][0]) for one in read]
-        tokens = round(sum(letters) / len(letters) / _LETTERS)
-        return max(1, min(self.length, tokens + self.turns()))
+        return [Example.of(read[at]) for at in range(min(_SAMPLE, len(read)))]
 
     def longest(self) -> int:
         return self.length

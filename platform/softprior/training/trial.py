@@ -82,7 +82,8 @@ class Trial:
             loop = Loop(setup, optimizer, penalties, initial, self._validate, self.report)
             for _ in loop.run(state):
                 state.seconds = time.monotonic() - began - state.meter.waited
-                self._checkpoint(optimizer)
+                with state.meter.phase("checkpoints"):
+                    self._checkpoint(optimizer)
         final = initial if optimizer is None else optimizer.vectors
 
         self.report(Phase(state.step, "test"))

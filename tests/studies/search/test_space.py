@@ -117,13 +117,19 @@ BATCH = {"search": {"low": 1, "high": 2, "int": True}}
 ASHA = {"asha": {"grace": 10}}
 WRONG = {
     "no search": ({"search": None}, "is a range, but the study has no search"),
-    "unknown parameter": ({"priors": [{"isotropic": {"scal": SCALE}}]}, "did you mean 'scale'"),
+    "unknown parameter": (
+        {"priors": [{"isotropic": {"scal": SCALE}}]},
+        "did you mean 'priors[0].isotropic.scale'",
+    ),
     "unknown key": (
         {"training": {"steps": 6, "batsh": {"search": {"low": 1, "high": 2}}}},
-        "did you mean 'batch'",
+        "did you mean 'training.batch'",
     ),
-    "unknown key of a search": ({"search": {"trails": 3}}, "did you mean 'trials'"),
-    "unknown key of a range": ({"rates": [{"search": {"lo": 1, "high": 2}}]}, "did you mean 'lo"),
+    "unknown key of a search": ({"search": {"trails": 3}}, "did you mean 'search.trials'"),
+    "unknown key of a range": (
+        {"rates": [{"search": {"lo": 1, "high": 2}}]},
+        "did you mean 'rates[0].search.low",
+    ),
     "empty range": ({"rates": [{"search": {"low": 1, "high": 1}}]}, "low below high"),
     "half a range": ({"rates": [{"search": {"low": 1}}]}, "low and high, or choices"),
     "zero in a logarithm": ({"rates": [{"search": {"low": 0, "high": 1, "log": True}}]}, "above zero"),
