@@ -240,14 +240,14 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     _require_kind(kind, path, data)
     earlier: list[tuple[list[Key], str]] = []
     for override in overrides:
-        keys = _apply(data, override)
-        undone = next((other for path, other in earlier if path[: len(keys)] == keys), None)
+        place = _apply(data, override)
+        undone = next((other for before, other in earlier if before[: len(place)] == place), None)
         if undone is not None:
             raise UserError(
                 f"the override '{shortened(override)}' undoes '{shortened(undone)}' before it; keep one "
                 "of them"
             )
-        earlier.append((keys, override))
+        earlier.append((place, override))
     return data
 
 

@@ -166,7 +166,7 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         rule += "; write it without quotes"
     if keys and error["type"] == "string_type":
         rule += f" (on the command line: '{path}=\"{_as_text(given)}\"')"
-    if isinstance(given, WrittenNumber) and given == 0 and re.match(r"[-+]?[0.]*[1-9]", given.text):
+    if isinstance(given, WrittenNumber) and not given and re.match(r"[-+]?[0.]*[1-9]", given.text):
         rule = "is so small that it is rounded to 0; write a larger number"
     # Of a mapping that would be cut, the rule names the keys that matter.
     if keys and not (
@@ -199,7 +199,7 @@ def _rule(error: ErrorDetails, found: object) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _as_list(value: object, found: object) -> str:
+def _as_list(value: object, found: Any) -> str:
     """A value as it would be in a list; a text with commas is one without its brackets.
 
     Args:
