@@ -35,7 +35,7 @@ from softprior.tasks.prepare import prepare
 from softprior.testing.families import ENCODER_DECODERS, random_model
 from softprior.training.corrections import TokenizerFacts
 from softprior.training.evaluation import Evaluator
-from tests.builders import questions
+from tests.builders import questions, tiny
 
 TEXT = (Path(__file__).parents[1] / "data" / "questions.json").read_text(encoding="utf-8")
 SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -452,6 +452,8 @@ def test_a_word_that_is_one_token_with_a_line_break_is_no_end_but_a_part_of_the_
 
     class Says:
         """A host whose model answers `bridge` and then writes on."""
+
+        info = tiny().host.info
 
         def generate(self, _, batch, **__):
             return [[*ids["bridge\n"], *ids["bridge"]]] * len(batch)

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
+from softprior.inputs.specs import EvaluationSpec
 from softprior.methods import METHODS
-from softprior.prompt import collate
+from softprior.models import lanes
+from softprior.prompt import Batch, Prompt, collate
 from softprior.results.examples import ExampleRow, load_examples, rows_of
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
+from softprior.training.evaluation import Evaluator
 from tests.builders import SUMS, run, tiny, trial
 
 UNEVEN: dict[str, Any] = {"modules": ["two_digit_addition", "mul", "div"], "train_examples": 40}
@@ -47,6 +51,27 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     evaluation = spec.evaluation.model_copy(update={"generate": 12})
     record = run(spec.model_copy(update={"evaluation": evaluation}), root)
     return Trained(record, root, examples(record, root))
+
+
+def test_two_batches_are_answered_at_a_time_where_lanes_divide_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, task = tiny(), TASKS["arithmetic"].model_validate(SUMS | UNEVEN)
+    split = prepare(task, loaded.tokenizer, loaded.fingerprint).test
+    evaluator = Evaluator(loaded.host, loaded.tokenizer, task, EvaluationSpec(generate=20, batch=8), [])
+    alone = evaluator._answers(None, split)
+    asked: list[int] = []
+    generate = loaded.host.generate
+
+    def noted(prompt: Prompt | None, batch: Batch, **how: Any) -> list[list[int]]:
+        asked.append(len(batch))
+        return generate(prompt, batch, **how)
+
+    monkeypatch.setattr(loaded.host, "generate", noted)
+    torch.set_num_threads(2)
+    assert evaluator._answers(None, split) == alone
+    assert asked == [8, 8, 4], "texts are too short for lanes"
+    monkeypatch.setattr(lanes, "LEAST", 1)
+    assert evaluator._answers(None, split) == alone
+    assert asked[3:] == [16, 4]
 
 
 def test_each_row_is_that_of_the_example_alone(trained: Trained) -> None:
