@@ -23,7 +23,6 @@ PATIENCE = 60.0
 SLOWEST = 2.0
 """Seconds per trial after which a process that draws is taken to hang; it needs some tenths of a second."""
 
-
 BUSY = 5
 """How many times as long a study waits for its last process, which has the driver's priority: it needs some
 seconds, and minutes beside other programs, as the driver itself would."""
@@ -160,7 +159,7 @@ class Illustrator(Observer):
         return Drawing(record, self._labels[record.id], self._looks.get(record.id))
 
     def _limit(self, trials: int) -> float:
-        """Seconds after which a process that draws something of so many trials is taken to hang."""
+        """Seconds after which a process that draws something for this number of trials is taken to hang."""
         return self._patience + SLOWEST * trials
 
     def _hand_over(self) -> None:

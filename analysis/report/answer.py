@@ -48,7 +48,12 @@ def _of_cell(cell: Cell) -> str:
     (name, best), *others = sorted(means.items(), key=lambda item: item[1].value)
     among = "the only prior"
     if others:
-        among = f"the lowest of {len(means)} priors{_lead(cell, name, others[0][0])}"
+        second, next_best = others[0]
+        among = f"the lowest of {len(means)} priors"
+        # Means over other seeds cannot be compared.
+        same = cell.sides[name].runs.keys() == cell.sides[second].runs.keys()
+        if same and next_best.value > best.value:
+            among += f", {number(next_best.value - best.value)} nats below '{second}'"
     text = (
         f"on {cell.where} the prior '{name}' ends at a loss of {_told(best)} on {_split(cell.sides[name])} "
         f"at rate {cell.sides[name].chosen}, {among}"
@@ -58,15 +63,6 @@ def _of_cell(cell: Cell) -> str:
     nothing = cell.baseline.test.loss
     side = "below" if best.value < nothing else "above"
     return f"{text} and {number(abs(nothing - best.value))} nats {side} no prompt ({number(nothing)})"
-
-
-def _lead(cell: Cell, first: str, second: str) -> str:
-    """By how much the loss is below the next prior's, over the seeds of both; nothing where they differ."""
-    one, other = cell.sides[first].runs, cell.sides[second].runs
-    own, theirs = mean(list(one.values())), mean(list(other.values()))
-    if own is None or theirs is None or one.keys() != other.keys() or theirs.value <= own.value:
-        return ""
-    return f", {number(theirs.value - own.value)} nats below '{second}'"
 
 
 def _split(side: Side) -> str:

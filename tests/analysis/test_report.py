@@ -24,7 +24,7 @@ from analysis.findings.simulated import CUT, KEEP, Truth, simulated
 from analysis.overall import overall
 from analysis.report import checks, grid, trials, verdicts
 from analysis.report import overall as scores
-from analysis.report.answer import answer
+from analysis.report.answer import _of_cell, answer
 from analysis.report.grid import mean
 from analysis.report.page import gather, judged, render
 from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words, number
@@ -150,12 +150,21 @@ def test_the_answer_names_the_verdicts_on_the_axes_of_the_study(seeds: Seeds) ->
     assert told.count(" nats)") == 2
 
 
+def test_means_over_unlike_seeds_are_not_subtracted(seeds: Seeds) -> None:
+    (cell,) = read(seeds.folder.root).study.cells("prior")
+    assert "1.000 nats below 'fitted'" in _of_cell(cell)
+    side = cell.sides["fitted"]
+    fewer = replace(side, rates={rate: {0: runs[0], 1: runs[1]} for rate, runs in side.rates.items()})
+    told = _of_cell(replace(cell, sides={**cell.sides, "fitted": fewer}))
+    assert "the lowest of 2 priors and 4.400 nats below no prompt" in told
+
+
 def test_the_answer_is_three_true_sentences(report: Report, seeds: Seeds) -> None:
     best, certainty, soundness = report.answer
     assert "the prior 'isotropic' ends at a loss of 0.600 nats per label token" in best
     examples = next(iter(seeds.records.values())).test.examples
     assert f"(95% interval 0.352 to 0.848, 3 seeds) on {examples} test examples at rate 0.01, the" in best
-    assert "and 4.400 nats below no prompt (5.000)" in best
+    assert "the lowest of 2 priors, 1.000 nats below 'fitted' and 4.400 nats below no prompt (5.000)" in best
     assert certainty.startswith(
         "Quality is equal whatever the prior: undecided (fitted - isotropic is 1.000 nats"
     )
