@@ -9,8 +9,6 @@ spinning threads takes 14 seconds.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from contextlib import contextmanager
 from statistics import median
 
 from benchmarks.result import Result, tell
+from benchmarks.turns import Asked, answer, as_script
 
 WAYS: dict[str, dict[str, str]] = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
 
@@ -26,8 +25,8 @@ STEPS = 2
 """Measured steps of a turn, after one that warms up."""
 
 
-def answer() -> None:
-    """Prints mean seconds and processor seconds of a step, once for each line on the standard input."""
+def alone() -> None:
+    """Answers with mean seconds and processor seconds of a step."""
     import torch
 
     from benchmarks.packing import batch_of, prompt_of
@@ -37,38 +36,20 @@ def answer() -> None:
     torch.set_num_threads(2)
     host = load_local(ModelSpec(id="smollm2-135m-instruct-q4_1", device="cpu")).host
     batch, prompt = batch_of(4, 100, 0), prompt_of(host.info().hidden, 0)
-    for _ in sys.stdin:
+
+    def step() -> tuple[float, float]:
         host.loss(prompt, batch, grad=True)
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(STEPS):
             host.loss(prompt, batch, grad=True)
-        taken = ((time.perf_counter() - wall) / STEPS, (time.process_time() - cpu) / STEPS)
-        print(json.dumps(taken), flush=True)
+        return (time.perf_counter() - wall) / STEPS, (time.process_time() - cpu) / STEPS
+
+    answer({"step": step})
 
 
-class Way:
+def way(environment: dict[str, str]) -> Asked:
     """A process whose threads wait in one way."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        unset = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contention", "--alone"],
-            env=unset | {"OMP_NUM_THREADS": "2"} | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def step(self) -> tuple[float, float]:
-        """Seconds and processor seconds of a step now."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(flush=True, file=self.process.stdin)
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("a process that measures has failed; what it said is above")
-        wall, cpu = json.loads(line)
-        return wall, cpu
+    return Asked(["benchmarks.contention", "--alone"], as_script(2) | environment)
 
 
 @contextmanager
@@ -91,17 +72,17 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
-        answer()
+        alone()
         return
-    ways = {name: Way(environment) for name, environment in WAYS.items()}
-    for way in ways.values():
-        way.step()  # the model is loaded, and the processor's caches and threads are ready
+    ways = {name: way(environment) for name, environment in WAYS.items()}
+    for one in ways.values():
+        one.ask("step")  # the model is loaded, and the processor's caches and threads are ready
     for busy in (False, True):
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
         for round_ in range(options.rounds):
-            for name, way in ways.items():
+            for name, one in ways.items():
                 with busy_loop(busy):
-                    taken[name].append(way.step())
+                    taken[name].append(one.ask("step"))
             spin, sleep = (taken[name][-1][0] for name in WAYS)
             print(
                 f"round {round_ + 1}, busy {busy}: spinning {spin:.2f} s, sleeping {sleep:.2f} s", flush=True
@@ -122,9 +103,8 @@ def main() -> None:
                     rounds=options.rounds,
                 )
             )
-    for way in ways.values():
-        way.process.kill()
-        way.process.wait()
+    for one in ways.values():
+        one.end()
 
 
 if __name__ == "__main__":

