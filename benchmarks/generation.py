@@ -4,7 +4,8 @@ The same model, prompt vectors and SQuAD questions of mixed lengths on both side
 tokens for each row, without an early stop. PEFT gets left-padded batches of 16 in the order of the rows, as
 is usual, and also all rows that softprior takes at a time, in order of length: softprior orders them, and
 takes two batches at a time where each has a thread. Answers are compared with PEFT's row by row, which pads
-nothing. A ratio is PEFT's processor time over ours, as the median over interleaved rounds.
+nothing. A ratio is PEFT's processor time over ours, as the median over interleaved rounds. Each side is a
+process of its own: softprior's starts as a trial's worker does, PEFT's as a script (`benchmarks.turns`).
 
 A last line says which share of our time is the pass over the input (one new token).
 """
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from benchmarks.result import Result, tell
 from benchmarks.sides import TOKENS, Peft, examples, timed
+from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place, Row, collate
@@ -60,7 +62,46 @@ def written(model: Any, rows: list[Row], new: int) -> list[list[int]]:
     options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
     with torch.no_grad():
         found: Tensor = model.generate(**given, **options)
-    return [answer[-new:] for answer in found.tolist()]
+    return [text[-new:] for text in found.tolist()]
+
+
+def alone(options: argparse.Namespace) -> None:
+    """Answers as one side."""
+    limit_threads(options.threads)
+    spec = ModelSpec(id=options.model, device="cpu")
+    rows = inputs_of(examples(spec, options.context, options.rows))
+    host = load_local(spec).host
+    order = torch.randperm(1000, generator=torch_generator(0, "benchmark"))[:TOKENS]
+    vectors = host.embed(torch.arange(1000))[order].clone()
+    ordered = answer_batches([len(row.tokens) for row in rows], BATCH, host.info().lanes)
+
+    def ours(new: int) -> list[list[int]]:
+        found: dict[int, list[int]] = {}
+        for indices in ordered:
+            batch = collate([rows[i] for i in indices])
+            answers = host.generate({Place(0): vectors}, batch, max_new=new, stop=frozenset())
+            found |= zip(indices, answers, strict=True)
+        return [found[i] for i in range(len(rows))]
+
+    if options.alone == "softprior":
+        whole, first = partial(ours, options.new), partial(ours, 1)
+        answer({"answers": whole, "time": partial(timed, whole), "time of a token": partial(timed, first)})
+        return
+    model = Peft(spec, {Place(0): vectors}).model
+
+    def theirs(given: list[list[Row]]) -> list[list[int]]:
+        return [found for batch in given for found in written(model, batch, options.new)]
+
+    single = [[row] for row in rows]
+    batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+    alike = [[rows[i] for i in indices] for indices in ordered]
+    answer(
+        {
+            "answers": partial(theirs, single),
+            "time": partial(timed, partial(theirs, batches)),
+            "time with the same rows": partial(timed, partial(theirs, alike)),
+        }
+    )
 
 
 def main() -> None:
@@ -73,38 +114,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
+    parser.add_argument("--alone", choices=("softprior", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    limit_threads(options.threads)
-    spec = ModelSpec(id=options.model, device="cpu")
-    rows = inputs_of(examples(spec, options.context, options.rows))
-    host = load_local(spec).host
-    order = torch.randperm(1000, generator=torch_generator(0, "benchmark"))[:TOKENS]
-    vectors = host.embed(torch.arange(1000))[order].clone()
-    peft = Peft(spec, {Place(0): vectors}).model
-    batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
-    ordered = answer_batches([len(row.tokens) for row in rows], BATCH, host.info().lanes)
-
-    def ours(new: int) -> list[list[int]]:
-        found: dict[int, list[int]] = {}
-        for indices in ordered:
-            batch = collate([rows[i] for i in indices])
-            answers = host.generate({Place(0): vectors}, batch, max_new=new, stop=frozenset())
-            found |= zip(indices, answers, strict=True)
-        return [found[i] for i in range(len(rows))]
-
-    def theirs(given: list[list[Row]]) -> None:
-        for batch in given:
-            written(peft, batch, options.new)
-
-    answers, alone = ours(options.new), [written(peft, [row], options.new)[0] for row in rows]
-    same = sum(one == other for one, other in zip(answers, alone, strict=True))
-    print(f"{same} of {len(rows)} answers are those of PEFT row by row", flush=True)
-    if same < 0.9 * len(rows):  # rounding decides between tokens that are nearly as likely
+    if options.alone:
+        alone(options)
+        return
+    words = ["benchmarks.generation", *sys.argv[1:], "--alone"]
+    ours = Asked([*words, "softprior"], as_worker(options.threads))
+    peft = Asked([*words, "peer"], as_script(options.threads))
+    answers, singly = ours.ask("answers"), peft.ask("answers")
+    same = sum(one == other for one, other in zip(answers, singly, strict=True))
+    print(f"{same} of {len(answers)} answers are those of PEFT row by row", flush=True)
+    if same < 0.9 * len(answers):  # rounding decides between tokens that are nearly as likely
         sys.exit("not the same answers; nothing is measured")
-    alike = [[rows[i] for i in indices] for indices in ordered]
-    theirs(batches)
-    works = (partial(theirs, batches), partial(theirs, alike), partial(ours, options.new), partial(ours, 1))
-    taken = [[timed(work)[0] for work in works] for _ in range(options.rounds)]
+    peft.ask("time")
+    turns = ((peft, "time"), (peft, "time with the same rows"), (ours, "time"), (ours, "time of a token"))
+    taken = [[side.ask(what)[0] for side, what in turns] for _ in range(options.rounds)]
     ratios = sorted(peer / own for peer, _, own, _ in taken)
     alike_ratios = sorted(peer / own for _, peer, own, _ in taken)
     prefill = sorted(first / own for *_, own, first in taken)
@@ -115,7 +140,7 @@ def main() -> None:
         flush=True,
     )
     if options.json:
-        shape = f"{len(rows)} answers of {options.new} tokens"
+        shape = f"{len(answers)} answers of {options.new} tokens"
         for name, found, theirs_took, goal in (
             ("PEFT's time over ours", ratios, peer, 2.0),
             ("PEFT's time over ours, PEFT with the same rows at a time", alike_ratios, other, None),

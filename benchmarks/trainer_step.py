@@ -5,7 +5,8 @@ gradients. The Trainer takes its batches shuffled, or grouped by length with its
 sorts a quarter of so few batches together; softprior takes its own, of which it sorts up to 16 together.
 First, two steps on the same batches in the same order must give the same vectors, so that both do the same
 work. What each side reads is counted: texts and labels must be the same, pads are said. Time is the CPU time
-of the process, without loading or tokenising; a ratio is the median over interleaved rounds.
+of the process, without loading or tokenising; a ratio is the median over interleaved rounds. Each side is a
+process of its own: softprior's starts as a worker does, the Trainer's as a script (`benchmarks.turns`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from benchmarks.peft_step import flat
 from benchmarks.result import Result, tell
 from benchmarks.sides import BATCH, Peft, prompt_of, timed, training_split
+from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.inputs.specs import ModelSpec, Rate, TrainingSpec
 from softprior.models.load import load_local, load_tokenizer
 from softprior.prompt import collate
@@ -56,9 +60,9 @@ class Read(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Vectors after training, what was read for them, and CPU seconds."""
+    """All values of the vectors after training, what was read for them, and CPU seconds."""
 
-    vectors: Vectors
+    vectors: list[float]
     read: Read
     seconds: float
 
@@ -82,7 +86,8 @@ class Ours:
         seconds, _ = timed(work)
         made = [collate([self._split.row(i) for i in batch]) for batch in batches]
         texts, labels = sum(b.positions for b in made), sum(int(b.labels.sum()) for b in made)
-        return Trained(optimizer.vectors, Read(texts, labels, sum(b.tokens.numel() for b in made)), seconds)
+        read = Read(texts, labels, sum(b.tokens.numel() for b in made))
+        return Trained(flat(optimizer.vectors).tolist(), read, seconds)
 
 
 class Theirs:
@@ -130,7 +135,7 @@ class Theirs:
             trainer = Trainer(model=peft.model, args=arguments, train_dataset=data, data_collator=counted)
             seconds, _ = timed(trainer.train)
         total = Read(*(sum(column) for column in zip(*read, strict=True)))
-        return Trained(peft.vectors(), total, seconds)
+        return Trained(flat(peft.vectors()).tolist(), total, seconds)
 
     def _example(self, index: int) -> dict[str, list[int]]:
         row = self._split.row(index)
@@ -138,15 +143,44 @@ class Theirs:
         return {"input_ids": list(row.tokens), "attention_mask": [1] * len(labels), "labels": labels}
 
 
-def require_equal(theirs: Trained, ours: Trained, prompt: Vectors) -> None:
+def require_equal(theirs: Trained, ours: Trained, before: list[float]) -> None:
     """Ends the process unless two trainings have read the same and come to the same vectors."""
     if theirs.read[:2] != ours.read[:2]:
         sys.exit(f"not the same batches: {theirs.read} and {ours.read}")
-    start, there, here = flat(prompt), flat(theirs.vectors), flat(ours.vectors)
+    start, there, here = torch.tensor(before), torch.tensor(theirs.vectors), torch.tensor(ours.vectors)
     error = float((there - here).norm() / (here - start).norm())
     if not error <= ROUNDING:
         sys.exit(f"not the same training: vectors differ by {error:.1e} of the way they have moved")
     print(f"equal: after two steps vectors differ by {error:.1e} of the way they have moved", flush=True)
+
+
+def alone(options: argparse.Namespace) -> None:
+    """Answers as one side."""
+    limit_threads(options.threads)
+    model = ModelSpec(id=options.model, device="cpu")
+    prompt, split = prompt_of(options.method, model), training_split(model, options.context)
+    rows = list(range(options.steps * options.batch))
+    first = rows[: 2 * options.batch]
+    if options.alone == "peer":
+        peer, sizes = Theirs(model, prompt, split), (options.batch, options.pieces)
+        epochs = {order: partial(peer.train, order, rows, *sizes) for order in ORDERS}
+        answer(epochs | {"two steps": partial(peer.train, "sequential", first, *sizes)})
+        return
+    ours = Ours(model, prompt, split)
+    order = training_batches([split.lengths[i] for i in rows], options.batch, seed=0)
+    answer(
+        {
+            "start": flat(prompt).tolist,
+            "two steps": partial(ours.train, [first[: options.batch], first[options.batch :]]),
+            "softprior": partial(ours.train, list(islice(order, options.steps))),
+        }
+    )
+
+
+def asked(side: Asked, what: str) -> Trained:
+    """What a side has trained."""
+    vectors, read, seconds = side.ask(what)
+    return Trained(vectors, Read(*read), seconds)
 
 
 def main() -> None:
@@ -161,32 +195,24 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=1, help="passes of the peer for a step (default: 1)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
+    parser.add_argument("--alone", choices=("softprior", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.batch % options.pieces:
         parser.error(f"{options.batch} rows cannot be cut into {options.pieces} pieces; choose a divisor")
     if options.steps < 2:
         parser.error(f"--steps must be at least 2, not {options.steps}: two are compared first")
-    limit_threads(options.threads)
-    model = ModelSpec(id=options.model, device="cpu")
-    prompt, split = prompt_of(options.method, model), training_split(model, options.context)
-    ours, theirs = Ours(model, prompt, split), Theirs(model, prompt, split)
-    rows = list(range(options.steps * options.batch))
-
-    first = rows[: 2 * options.batch]  # this is the warm-up too
-    halves = [first[: options.batch], first[options.batch :]]
-    require_equal(
-        theirs.train("sequential", first, options.batch, options.pieces), ours.train(halves), prompt
-    )
-
-    order = training_batches([split.lengths[i] for i in rows], options.batch, seed=0)
-    batches = list(islice(order, options.steps))
-    sides: dict[str, Callable[[], Trained]] = {
-        strategy: lambda strategy=strategy: theirs.train(strategy, rows, options.batch, options.pieces)  # type: ignore[misc]
-        for strategy in ORDERS
-    }
-    taken: dict[str, list[float]] = {name: [] for name in (*ORDERS, "softprior")}
+    if options.alone:
+        alone(options)
+        return
+    words = ["benchmarks.trainer_step", *sys.argv[1:], "--alone"]
+    ours = Asked([*words, "softprior"], as_worker(options.threads))
+    peer = Asked([*words, "peer"], as_script(options.threads))
+    # This is the warm-up too.
+    require_equal(asked(peer, "two steps"), asked(ours, "two steps"), ours.ask("start"))
+    sides = dict.fromkeys(ORDERS, peer) | {"softprior": ours}
+    taken: dict[str, list[float]] = {name: [] for name in sides}
     for round_ in range(options.rounds):
-        found = {name: train() for name, train in sides.items()} | {"softprior": ours.train(batches)}
+        found = {name: asked(side, name) for name, side in sides.items()}
         counts = {(one.read.texts, one.read.labels) for one in found.values()}
         if len(counts) > 1:
             sys.exit(f"not the same examples: {sorted(counts)}")

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from softprior.training.threads import thread_environment
@@ -62,6 +63,8 @@ class Asked:
 
 
 def answer(answers: Mapping[str, Callable[[], object]]) -> None:
-    """Answers the questions on the standard input until it ends."""
+    """Answers the questions on the standard input until it ends; what is printed meanwhile is no answer."""
     for line in sys.stdin:
-        print(json.dumps(answers[line.strip()]()), flush=True)
+        with redirect_stdout(sys.stderr):
+            said = json.dumps(answers[line.strip()]())
+        print(said, flush=True)
