@@ -43,6 +43,8 @@ ROWS = {
     ],
     "start": ["benchmarks.first_step", "--runs", "{rounds}"],
     "growth": ["benchmarks.overhead", "--rounds", "{rounds}", "--trials", "100", "--dry-run-trials", "0"],
+    "growth-1000": ["benchmarks.overhead", "--rounds", "1", "--trials", "1000", "--dry-run-trials", "0"],
+    "growth-5000": ["benchmarks.overhead", "--rounds", "1", "--trials", "5000", "--dry-run-trials", "0"],
     "contention": ["benchmarks.contention", "--rounds", "{rounds}"],
     "plan": ["benchmarks.overhead", "--rounds", "{rounds}", "--trials", "0"],
 }
