@@ -29,7 +29,7 @@ def test_a_place_is_found_again_by_its_name(place):
     [
         ({"after": "cutt"}, "Place: after = 'cutt' is not a choice; did you mean 'cut'"),
         ({"kind": "keys"}, "Place: kind = 'keys' is not a choice; did you mean 'key'"),
-        ({"stack": None}, "Place: stack = None is not a choice; Known: decoder, encoder"),
+        ({"stack": None}, "Place: stack = None is not a choice; known: decoder, encoder"),
         ({"block": "0"}, "Place: block = '0': must be a whole number, such as 0"),
     ],
 )

@@ -80,10 +80,10 @@ def suggestion(word: str, known: list[str], files: bool = False, within: str = "
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.75 if files else 0.6)
     here = OTHER_NAMES.get(word)
     meant = here if here is not None and here.partition(".")[0] in known else next(iter(close), None)
-    hint = f"did you mean '{within}{meant}'? " if meant else ""
+    start = f"did you mean '{within}{meant}'? Known" if meant else "known"
     names = sorted(known)
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{hint}Known: {', '.join(names[:SHOWN])}{more}"
+    return f"{start}: {', '.join(names[:SHOWN])}{more}"
 
 
 OTHER_NAMES = {

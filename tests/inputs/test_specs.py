@@ -536,7 +536,7 @@ def test_files_of_data_are_no_studies(load, tmp_path):
     (tmp_path / "study.txt").write_text((tmp_path / "study.yaml").read_text())
     (tmp_path / "cluster-local.yaml").touch()
     assert load_grid(tmp_path / "study.txt") == study
-    with pytest.raises(UserError, match=r"is a folder, not a study file; Known: study\.yaml$"):
+    with pytest.raises(UserError, match=r"is a folder, not a study file; known: study\.yaml$"):
         load_grid(tmp_path)
     for name in ("own.jsonl", "own.csv", "own.json", "own.txt"):
         (tmp_path / name).write_text('[{"a": 1}]')

@@ -77,7 +77,7 @@ def test_the_token_class_is_all_unless_given(tmp_path):
     ("params", "sentence"),
     [
         ({"task": "squat"}, "have no task 'squat'; did you mean 'squad'? Known: arithmetic, squad"),
-        ({"task": "poems"}, "have no task 'poems'; Known: arithmetic, squad"),
+        ({"task": "poems"}, "have no task 'poems'; known: arithmetic, squad"),
         ({"site": "resid.00"}, "have no site 'resid.00'; did you mean 'resid.0'? Known: resid.0, resid.1"),
         ({"tokens": "answers"}, "has no token class 'answers'; did you mean 'answer'? Known: all, answer"),
         ({"task": "../squad"}, "'../squad' is not the name of a task, site or token class"),
@@ -95,7 +95,7 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path, params, sentence):
 
 def test_a_site_that_the_store_does_not_have_is_refused_before_anything_is_fitted(tmp_path):
     save(tmp_path, "squad", "resid.0")
-    with pytest.raises(UserError, match=r"have no site 'value\.3'; .*Known: resid\.0"):
+    with pytest.raises(UserError, match=r"have no site 'value\.3'; known: resid\.0"):
         domain(tmp_path).key(at(Place(3, "value")))
 
 

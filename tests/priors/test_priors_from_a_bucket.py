@@ -69,7 +69,7 @@ def test_statistics(bucket: str, tmp_path: Path) -> None:
     (run / "activations.json").write_bytes(b"{}")
     assert other.contents() == one.contents()
     missing = test_domain.domain(None, statistics=remote, task="poems")
-    with pytest.raises(UserError, match=f"there is nothing at {remote}/poems; Known: other, squad"):
+    with pytest.raises(UserError, match=f"there is nothing at {remote}/poems; known: other, squad"):
         missing.contents()
 
 

@@ -255,7 +255,7 @@ def test_cloze_has_a_budget_of_its_own_or_that_of_language_whose_mode_it_was(pla
         ),
         ({"priors": ["cube_prior"]}, "a class of one's own needs --code FILE"),
         ({"methods": ["soft", "deeep"]}, "methods[1] = 'deeep' does not exist; did you mean 'deep'?"),
-        ({"tasks": ["xyz"]}, f"tasks[0] = 'xyz' does not exist; Known: {', '.join(sorted(TASKS))}"),
+        ({"tasks": ["xyz"]}, f"tasks[0] = 'xyz' does not exist; known: {', '.join(sorted(TASKS))}"),
         (
             {"priors": [{"isotropic": {"scal": 1}}]},
             "unknown key 'priors[0].isotropic.scal'; did you mean 'priors[0].isotropic.scale'",

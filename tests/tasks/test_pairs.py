@@ -537,7 +537,7 @@ def test_columns_of_the_hub_are_checked_before_anything_is_fetched(monkeypatch) 
     hub.columns, hub.splits = ("question", "reply"), ("train", "dev")
     pairs(named, input="{question.stem}").check_data()
     assert hub.asked == []
-    with pytest.raises(UserError, match=r"named@a+ has no column 'topics'; Known: question, reply"):
+    with pytest.raises(UserError, match=r"named@a+ has no column 'topics'; known: question, reply"):
         pairs(named, group="topics").check_data()
     with pytest.raises(UserError, match=r"no split 'test', only train, dev\)"):
         pairs({"train": named, "test": named}).check_data()

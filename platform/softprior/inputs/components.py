@@ -181,7 +181,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             at = at or entry.name
         if entry.name not in self:
             hint = suggestion(entry.name, list(self))
-            if hint.startswith("Known"):  # nothing is close
+            if hint.startswith("known"):  # nothing is close
                 hint = f"{hint}; a class of one's own needs --code FILE (use_code in Python)"
             if not at:
                 raise UserError(f"'{entry.name}' does not exist among the {self.axis}; {hint}")
