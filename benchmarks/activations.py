@@ -2,8 +2,8 @@
 
 Three ways over the same texts, half of them read again shuffled as the job does, taken in turns: forward
 passes alone, the same passes with every statistic at every residual site, and the usual way
-(`output_hidden_states=True` on padded batches, states kept in a list, numpy at the end). Prints seconds,
-their ratios, and the peak memory of each way in a process of its own.
+(`output_hidden_states=True` on padded batches, states kept in a list, numpy at the end). The first two run
+in lanes as in a worker. Prints seconds, their ratios, and the peak memory of each way in its own process.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
 command at once, each on one core, against one run of two workers on both files, starting up included.
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,12 @@ from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import TaskState
 from softprior.activations.texts import batches
+from softprior.activations.turns import divided, in_turns
 from softprior.activations.worker import Worker
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
+from softprior.models.protocol import SiteStatistic
 from softprior.statistics.store import stored, token_classes
 from softprior.tasks.prepared import Text
 from softprior.training.threads import limit_threads
@@ -98,21 +101,22 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
     medians = Medians()
     first = next(batches(given, BATCH))
     host.observe(None, batch_of(first), sites, medians)
-    sinks = Sinks(medians.values(), 10.0, base_sites(host.sites()))
 
-    def forward() -> None:
-        for at in passes(given, chosen, BATCH, 0):
-            host.observe(None, batch_of(at.texts), [], medians)
-
-    def collect() -> TaskState:
+    def run() -> TaskState:
+        """Reads the texts as the worker does; forward passes alone have no site."""
         state = TaskState("task", 1000, False, ())
-        observer = Router(Collector(state, sites, sinks, 0), Sequences(state, sites, sinks, 0))
-        for at in passes(given, chosen, BATCH, 0):
-            observer.begin(at)
-            host.observe(None, batch_of(at.texts), sites, observer)
+        made, lanes = divided(partial(passes, given, chosen, seed=0), BATCH, host.info().lanes)
+        routers = []
+        for _ in range(lanes):
+            sinks = Sinks(medians.values(), 10.0, base_sites(host.sites()))
+            routers.append(Router(Collector(state, sites, sinks, 0), Sequences(state, sites, sinks, 0)))
+        in_turns(made, routers, observe)
         return state
 
-    return forward if way == "forward" else collect
+    def observe(texts: list[Text], statistic: SiteStatistic) -> None:
+        host.observe(None, batch_of(texts), sites if way == "statistics" else [], statistic)
+
+    return run
 
 
 def usual(model: ModelSpec, given: list[Text], chosen: list[Text]) -> Callable[[], object]:

@@ -1,5 +1,7 @@
 """The in-place accumulator against numpy and scipy in float64 on everything at once."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -197,3 +199,10 @@ def test_tensors_go_through_a_file_and_on_as_if_nothing_was(exact):
     merged = running(more, exact)
     merged.merge(RunningMoments.from_tensors(tensors, "all", 300))
     np.testing.assert_allclose(merged.moments.scatter, found.moments.scatter, rtol=1e-5)
+
+
+def test_products_of_several_threads_leave_the_threads_of_others_as_they_were():
+    libraries, vectors = module._libraries(), sample(4, 4)
+    with libraries.limit(limits=2), ThreadPoolExecutor(4) as pool:
+        list(pool.map(module._upper_product, [vectors] * 400))
+        assert {library["num_threads"] for library in libraries.info()} == {2}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +18,7 @@ from softprior.activations.shards import Reading, Shard
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import ShardFacts, TaskState
 from softprior.activations.texts import batches
+from softprior.activations.turns import divided, in_turns
 from softprior.assets.named import here
 from softprior.assets.tokens import require_rows, vocabulary_ids
 from softprior.errors import UserError, suggestion
@@ -45,12 +48,13 @@ class Reader:
         """Finds the sites in the model.
 
         Args:
-            tell: called with the shard and the number of tokens after each pass.
+            tell: called with the shard and the number of tokens after each pass, by one thread at a time.
 
         Raises:
             UserError: the model lacks a site, or the prompt cannot be read.
         """
         self._spec, self._tell = spec, tell
+        self._one_tells = Lock()
         self._host, self._begins = loaded.host, loaded.tokenizer.bos_token_id
         self._vocabulary = vocabulary_ids(loaded.tokenizer, loaded.host.info().vocabulary)
         self._prompt = _prompt(spec)
@@ -71,16 +75,13 @@ class Reader:
             started: when its texts began to be read, see `time.monotonic`.
         """
         spec = self._spec
-        sinks = Sinks(medians, spec.massive, self._bases)
-        collector = Collector(state, self._sites, sinks, spec.seed)
-        sequences = Sequences(state, self._sites, sinks, spec.seed)
-        sequences.paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
-        observer = Router(collector, sequences)
+        info = self._host.info()
         chosen = followed(reading.texts, shard.sequences)
-        encoder = self._host.info().stack == "encoder"
-        for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed, keep_answer=encoder):
-            observer.begin(at)
-            self._observe(shard, at.texts, observer)
+        cut = partial(passes, reading.texts, chosen, seed=spec.seed, keep_answer=info.stack == "encoder")
+        made, lanes = divided(cut, spec.batch_tokens, info.lanes)
+        paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
+        routers = [self._router(state, medians, paths) for _ in range(lanes)]
+        in_turns(made, routers, partial(self._observe, shard))
         facts: ShardFacts = {
             "texts": len(reading.texts),
             "tokens": sum(len(text.tokens) for text in reading.texts),
@@ -141,13 +142,22 @@ class Reader:
             self._host.observe(self._prompt, batch, sites, medians)
         return medians.values()
 
+    def _router(self, state: TaskState, medians: dict[str, float], paths: frozenset[str]) -> Router:
+        """What adds the states of passes, one after another, to the state of a task."""
+        spec = self._spec
+        sinks = Sinks(medians, spec.massive, self._bases)
+        sequences = Sequences(state, self._sites, sinks, spec.seed)
+        sequences.paths = paths
+        return Router(Collector(state, self._sites, sinks, spec.seed), sequences)
+
     def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
         ids = (token for text in texts for token in text.tokens)
         require_rows(ids, self._host.info().vocabulary, f"the texts of {shard.source}")
         batch = batch_of(texts)
         require_begins(self._prompt, batch, self._begins)
         self._host.observe(self._prompt, batch, self._observed, statistic)
-        self._tell(shard, sum(len(text.tokens) for text in texts))
+        with self._one_tells:
+            self._tell(shard, sum(len(text.tokens) for text in texts))
 
 
 def _prompt(spec: ActivationsSpec) -> Prompt | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks
-from softprior.models.hooks import Arguments, Keywords
+from softprior.models.hooks import Arguments, Keywords, watching
 from softprior.models.packing import Halted, RowPass, Rows, running
 from softprior.prompt import Place
 
@@ -153,25 +153,15 @@ class KeyGeometry:
     def _run(self, count: int) -> dict[int, tuple[Tensor, Tensor]]:
         calls: dict[int, _Called] = {}
 
-        def note(block: int) -> Callable[[nn.Module, Arguments, Keywords], None]:
-            def hook(_: nn.Module, args: Arguments, kwargs: Keywords) -> None:
-                calls[block] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
+        def note(block: int, args: Arguments, kwargs: Keywords) -> None:
+            calls[block] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
 
-            return hook
-
-        handles = [
-            layer.register_forward_pre_hook(note(block), with_kwargs=True)
-            for block, layer in enumerate(self._layers)
-        ]
         device = next(self._model.parameters()).device
         ids = torch.zeros(1, count, dtype=torch.long, device=device)
         current = RowPass(Rows.of(torch.tensor([count], device=device)), capture={})
-        try:
-            with running(current):
-                self._model(input_ids=ids, use_cache=False, logits_to_keep=1)
-        finally:
-            for handle in handles:
-                handle.remove()
+        called = [(layer, partial(note, block)) for block, layer in enumerate(self._layers)]
+        with running(current), watching(called):
+            self._model(input_ids=ids, use_cache=False, logits_to_keep=1)
         self._calls[count] = calls
         assert current.capture is not None
         return current.capture

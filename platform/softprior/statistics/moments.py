@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 
 import torch
 from jaxtyping import Float
@@ -274,8 +275,12 @@ def _upper_product(centred: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
     if centred.device.type != "cpu":
         return (centred.T @ centred).cpu()
     syrk = get_blas_funcs("syrk", dtype=centred.numpy().dtype)
-    with _libraries().limit(limits=1):
+    with _one_product, _libraries().limit(limits=1):
         return torch.from_numpy(syrk(1.0, centred.numpy().T, lower=True).T)
+
+
+_one_product = Lock()
+"""The limit is one for all threads, and whoever ends would lift it for those that still multiply."""
 
 
 @cache
