@@ -22,6 +22,7 @@ from softprior.activations.turns import divided, in_turns
 from softprior.errors import UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.models.protocol import Where
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import Recorder, example_prompts
 from tests.activations.test_collector import texts
@@ -66,7 +67,7 @@ def test_a_shard_is_in_lanes_where_these_are_worth_it():
     assert divided(partial(passes, given, [], seed=0), 4096, 2)[1] == 2
     assert divided(partial(passes, given, [], seed=0), 4096, 1)[1] == 1
     assert divided(partial(passes, given, [], seed=0), 500, 2)[1] == 1, "passes are small"
-    assert divided(partial(passes, given[:50], [], seed=0), 4096, 2)[1] == 1, "there are three passes"
+    assert divided(partial(passes, given[:60], [], seed=0), 4096, 2)[1] == 1, "there are three passes"
     assert divided(partial(passes, [], [], seed=0), 4096, 2) == ([], 1)
 
 
@@ -167,9 +168,8 @@ def test_the_first_pass_that_fails_says_why_and_no_other_begins():
         if number == 0:
             time.sleep(0.05)
             raise UserError("the first")
-        statistic.update(
-            "resid.0", torch.zeros(1, 1), None
-        )  # waits for the first pass, which never comes here
+        where = Where(*torch.zeros(3, 1, dtype=torch.long))
+        statistic.update("resid.0", torch.zeros(1, 1), where)  # waits for the first, which is never there
         ended.append(number)
         raise UserError("the second")
 
