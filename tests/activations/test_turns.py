@@ -23,6 +23,7 @@ from softprior.errors import UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Where
+from softprior.statistics import moments
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import Recorder, example_prompts
 from tests.activations.test_collector import texts
@@ -178,3 +179,18 @@ def test_the_first_pass_that_fails_says_why_and_no_other_begins():
     assert ended == [1]
     assert sum(len(lane.passes) for lane in lanes) == 2
     assert torch.get_num_threads() == 2
+
+
+def test_products_in_lanes_have_one_thread_each_and_leave_those_of_others_as_they_were():
+    torch.set_num_threads(2)
+    made = [TextPass([text], collected=True, in_sequence=False) for text in texts(6)]
+    libraries, seen = moments._libraries(), []
+
+    def multiplies(*_):
+        moments._upper_product(torch.ones(3, 3))
+        seen.extend(library["num_threads"] for library in libraries.info())
+
+    with libraries.limit(limits=2):
+        in_turns(made, [Own(), Own()], multiplies)
+        assert {library["num_threads"] for library in libraries.info()} == {2}
+    assert set(seen) == {1}

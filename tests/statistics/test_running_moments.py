@@ -1,8 +1,5 @@
 """The in-place accumulator against numpy and scipy in float64 on everything at once."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -200,20 +197,3 @@ def test_tensors_go_through_a_file_and_on_as_if_nothing_was(exact):
     merged = running(more, exact)
     merged.merge(RunningMoments.from_tensors(tensors, "all", 300))
     np.testing.assert_allclose(merged.moments.scatter, found.moments.scatter, rtol=1e-5)
-
-
-def test_products_of_several_threads_have_one_each_and_leave_those_of_others_as_they_were(monkeypatch):
-    libraries, multiply = module._libraries(), module.get_blas_funcs("syrk")
-
-    def threads():
-        return {library["num_threads"] for library in libraries.info()}
-
-    def slow(*args, **kwargs):
-        time.sleep(0.002)
-        assert threads() == {1}
-        return multiply(*args, **kwargs)
-
-    monkeypatch.setattr(module, "get_blas_funcs", lambda *_, **__: slow)
-    with libraries.limit(limits=2), ThreadPoolExecutor(2) as pool:
-        list(pool.map(module._upper_product, [sample(4, 4)] * 6))
-        assert threads() == {2}

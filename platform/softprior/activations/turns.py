@@ -12,6 +12,7 @@ from torch import Tensor
 from softprior.activations.passes import Router, TextPass
 from softprior.models.lanes import LEAST, UNEVEN, side_by_side
 from softprior.models.protocol import SiteStatistic, Where
+from softprior.statistics.moments import one_thread
 from softprior.tasks.prepared import Text
 
 
@@ -70,7 +71,8 @@ def in_turns(
             finally:
                 turns.end(number)
 
-    side_by_side(lane, list(routers))
+    with one_thread():
+        side_by_side(lane, list(routers))
     if turns.failed:
         raise turns.failed[min(turns.failed)]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from threading import Lock
 
 import torch
 from jaxtyping import Float
@@ -275,12 +275,18 @@ def _upper_product(centred: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
     if centred.device.type != "cpu":
         return (centred.T @ centred).cpu()
     syrk = get_blas_funcs("syrk", dtype=centred.numpy().dtype)
-    with _one_product, _libraries().limit(limits=1):
+    with one_thread():
         return torch.from_numpy(syrk(1.0, centred.numpy().T, lower=True).T)
 
 
-_one_product = Lock()
-"""The limit is one for all threads, and whoever ends would lift it for those that still multiply."""
+def one_thread() -> AbstractContextManager[object]:
+    """Has SciPy's products take one thread each, in all threads of the process.
+
+    OpenBLAS takes the limit from the main thread alone, and whoever ends lifts it for all. So it is entered
+    around threads that multiply.
+    """
+    limit: AbstractContextManager[object] = _libraries().limit(limits=1)
+    return limit
 
 
 @cache
