@@ -51,7 +51,7 @@ class Cpu(NamedTuple):
     """Processor seconds of a study, user's and system's, by who spent them.
 
     Attributes:
-        driver: and the process beside it that draws.
+        driver: and the processes beside it that draw.
     """
 
     driver: float
@@ -212,7 +212,7 @@ def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
         except OSError:
             continue  # it ended meanwhile
         key = (process, words[19])
-        ours = process == driver or b"analysis.figures.beside" in name
+        ours = process == driver or b"analysis.figures" in name
         works = name.startswith(b"ray::") and b"Agent" not in name  # Ray's agents are called so too
         who = "driver" if ours else "workers" if works else "ray"
         if not name and key in seen:  # it has ended and lost its name
