@@ -282,8 +282,7 @@ def _upper_product(centred: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
 def one_thread() -> AbstractContextManager[object]:
     """Has SciPy's products take one thread each, in all threads of the process.
 
-    OpenBLAS takes the limit from the main thread alone, and whoever ends lifts it for all. So it is entered
-    around threads that multiply.
+    Whoever leaves it first lifts it for all, so it is entered around threads that multiply.
     """
     limit: AbstractContextManager[object] = _libraries().limit(limits=1)
     return limit
