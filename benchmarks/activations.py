@@ -3,7 +3,8 @@
 Three ways over the same texts, half of them read again shuffled as the job does, taken in turns: forward
 passes alone, the same passes with every statistic at every residual site, and the usual way
 (`output_hidden_states=True` on padded batches, states kept in a list, numpy at the end). The first two run
-in lanes as in a worker. Prints seconds, their ratios, and the peak memory of each way in its own process.
+in lanes as in a worker. Each way is a process of its own (`benchmarks.turns`). Prints seconds, their ratios,
+and peak memory.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
 command at once, each on one core, against one run of two workers on both files, starting up included.
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from benchmarks.result import Result, tell
+from benchmarks.sides import timed
+from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
@@ -201,10 +205,10 @@ def side_by_side(model: str, tokens: int) -> tuple[float, float]:
         for run, read, workers in runs:
             spec = shared | {"name": run, "files": read, "resources": {"cpus": 1, "concurrent": workers}}
             (folder / f"{run}.yaml").write_text(yaml.safe_dump(spec))
-        return timed(folder, ["first", "second"]), timed(folder, ["both"])
+        return ended(folder, ["first", "second"]), ended(folder, ["both"])
 
 
-def timed(folder: Path, runs: list[str]) -> float:
+def ended(folder: Path, runs: list[str]) -> float:
     """Seconds until all of the runs, begun at once, have ended."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "jobs.activations", "--no-findings", "--results", str(folder)]
@@ -265,11 +269,17 @@ def counted(run: RunFolder, model: str, file: Path) -> bool:
     return right
 
 
+def started_as(way: str, threads: int) -> dict[str, str]:
+    """The environment of a process: that of a worker, or of a script for the usual way."""
+    return as_script(threads) if way == "usual" else as_worker(threads)
+
+
 def measured(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
     """`alone`, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.activations", "--alone", way, "--model", model]
     command += ["--tokens", str(tokens), "--threads", str(threads)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603  our own words
+    options: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
+    out = subprocess.run(command, env=started_as(way, threads), **options).stdout  # noqa: S603  our own words
     found: dict[str, float] = json.loads(out.splitlines()[-1])
     return found
 
@@ -286,6 +296,7 @@ def main() -> None:
     parser.add_argument("--workers", action="store_true", help="two workers against two runs")
     parser.add_argument("--slope", type=int, metavar="TOKENS", help="memory over this number of tokens")
     parser.add_argument("--alone", choices=(*WAYS, "shards"), help=argparse.SUPPRESS)
+    parser.add_argument("--answer", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
         print(json.dumps(alone(options.alone, options.model, options.tokens, options.threads)))
@@ -308,17 +319,22 @@ def main() -> None:
                 flush=True,
             )
         return
-    limit_threads(options.threads)
-    spec = ModelSpec(id=options.model)
-    given = texts(options.tokens, load_local(spec).host.info().vocabulary)
-    runs = {way: prepared(way, spec, given) for way in WAYS}
+    if options.answer:
+        limit_threads(options.threads)
+        spec = ModelSpec(id=options.model)
+        given = texts(options.tokens, load_local(spec).host.info().vocabulary)
+        answer({"time": partial(timed, prepared(options.answer, spec, given))})
+        return
+    words = ["benchmarks.activations", *sys.argv[1:], "--answer"]
+    sides = {way: Asked([*words, way], started_as(way, options.threads)) for way in WAYS}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(options.rounds + 1):
-        for way, run in runs.items():
-            started = time.perf_counter()
-            run()
+        for way, side in sides.items():
+            _, wall = side.ask("time")
             if turn:  # the first warms up
-                seconds[way].append(time.perf_counter() - started)
+                seconds[way].append(wall)
+    for side in sides.values():
+        side.end()
     for way in WAYS:
         ratios = [a / b for a, b in zip(seconds["forward"], seconds[way], strict=True)]
         memory = measured(way, options.model, options.tokens, options.threads)
