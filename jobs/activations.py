@@ -68,11 +68,11 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     path = study_path(options.file)
     spec = load_spec(ActivationsSpec, path, tuple(options.override))
     # These bring in torch and Ray; a wrong key should not wait for them.
-    from softprior.activations.describe import describe, how_far
+    from softprior.activations.describe import describe, how_far, kept
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import plan_activations
     from softprior.activations.progress import Watch
-    from softprior.activations.run import run_activations
+    from softprior.activations.run import require_own, run_activations
     from softprior.studies.cluster import Cluster, elsewhere
     from softprior.studies.estimate import trials_at_once
     from softprior.tracking.client import tracking_uri
@@ -83,7 +83,9 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     results = results_folder(options.results)
     server = tracking_uri(spec.tracking, results)
     plan = plan_activations(spec, str(path))
-    lines = [*describe(plan, with_findings=not options.no_findings), *_for_a_vae(plan)]
+    folder = RunFolder(results / spec.name)
+    require_own(folder, plan)
+    lines = [*describe(plan, with_findings=not options.no_findings), *_for_a_vae(plan), *kept(plan, folder)]
     console.print("\n".join(lines), soft_wrap=True)
     if options.dry_run:
         if elsewhere():
@@ -91,10 +93,10 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
                 pass  # it answers, and has room for a worker
         elif not trials_at_once(spec.resources):
             console.print(
-                "  this machine has less than one worker needs; lower resources.cpus or resources.gpus"
+                "  this machine has fewer CPUs or GPUs than a worker needs; lower resources.cpus or "
+                "resources.gpus"
             )
         return FINISHED
-    folder = RunFolder(results / spec.name)
     # Ray warns of every pool of actors that arguments might be lost, which a new round would fix.
     cluster = Cluster(spec.resources, quiet=True)
     stop.orderly = True

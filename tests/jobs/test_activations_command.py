@@ -69,8 +69,8 @@ def test_what_was_left_out_is_said_as_what_it_is() -> None:
     two = {"documents": 4000, "skipped": 2, "malformed": ["b.jsonl, line 1: no 'text'"]}  # as once written
     cut = {"documents": 9, "skipped": 0, "malformed": [], "lost": ["c.jsonl.gz, line 10: it is damaged"]}
     assert left_out({"one": one, "two": two, "cut": cut}) == [
-        "one: 1 of 41 rows was left out, the first a.jsonl, line 3: no 'text'",
-        "two: 2 of 4,002 rows were left out, the first b.jsonl, line 1: no 'text'",
+        "one: 1 of 41 rows that are not empty was left out, the first a.jsonl, line 3: no 'text'",
+        "two: 2 of 4,002 rows that are not empty were left out, the first b.jsonl, line 1: no 'text'",
         "cut: c.jsonl.gz, line 10: it is damaged; fetch it again",
     ]
 
@@ -80,7 +80,18 @@ def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert main([str(file), "--dry-run", "resources.cpus=4096"]) == FINISHED
-    assert "this machine has less than one worker needs; lower resources.cpus" in capsys.readouterr().out
+    assert (
+        "this machine has fewer CPUs or GPUs than a worker needs; lower resources.cpus"
+        in capsys.readouterr().out
+    )
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "plan.json").write_text('{"key": "another"}')
+    assert main([str(file), "--dry-run", "name=one", "--results", str(tmp_path)]) == WRONG
+    assert "contains another run (with other settings, data or weights)" in capsys.readouterr().err
+    (tmp_path / "lines.txt").write_text("A line of text.\n")
+    long = f"files=[{{name: long, path: {tmp_path / 'lines.txt'}, length: 1025}}]"
+    assert main([str(file), "--dry-run", long]) == WRONG
+    assert "texts of long have up to 1,025 tokens, but tiny has 1,024 positions" in capsys.readouterr().err
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main([str(file), "--dry-run"]) == WRONG
     assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1" in capsys.readouterr().err

@@ -58,6 +58,14 @@ def describe(plan: RunPlan, with_findings: bool) -> list[str]:
     return lines
 
 
+def kept(plan: RunPlan, folder: RunFolder) -> list[str]:
+    """A line about what an earlier run has left on disk, if anything."""
+    if folder.summary.exists() and not folder.parts.exists():
+        return [f"  the store {folder.store} is complete: nothing is read again"]
+    done, whole = len(saved_shards(plan, folder)), counted(len(plan.shards), "shard")
+    return [f"  an earlier run has left {done:,} of {whole} on disk"] if done else []
+
+
 def how_far(plan: RunPlan, folder: RunFolder) -> str:
     """What is on disk after it was stopped."""
     if folder.summary.exists() and not folder.parts.exists():
@@ -79,7 +87,7 @@ def left_out(tasks: dict[str, TaskSummary]) -> list[str]:
         if read["skipped"]:
             rows = counted(read["documents"] + read["skipped"], "row")
             were = by_number(read["skipped"], "was", "were")
-            left = f"{read['skipped']:,} of {rows} {were} left out"
+            left = f"{read['skipped']:,} of {rows} that are not empty {were} left out"
             notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
         notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
     return notes

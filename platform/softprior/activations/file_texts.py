@@ -46,6 +46,10 @@ class FileTexts:
         return ()
 
     @property
+    def longest(self) -> int:
+        return self.spec.length
+
+    @property
     def fingerprint(self) -> str:
         """A hash of names, sizes and times; hashing contents would take as long as reading the files."""
         facts: list[object] = [

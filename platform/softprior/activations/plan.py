@@ -87,11 +87,12 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> RunPl
     """
     model = known_model(spec.model)
     _check_sites(spec, model.shape, where)
-    identity = {"model": model.fingerprint}
+    identity, front = {"model": model.fingerprint}, 0
     if spec.prompt is not None:
         posterior, path = read_posterior(spec.prompt, "prompt", where)
         check_fits(posterior, f"{where}: prompt = {path}", model, spec.model.id)
         identity["prompt"] = fingerprints.of_file(path)
+        front = max(map(len, posterior.final.values()))
     check_prompts(spec, model, where)
     identity |= identities(spec)
     loaded = load_tokenizer(spec.model)
@@ -104,6 +105,7 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> RunPl
     known = sources(spec, loaded, where)
     shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
     for source in known.values():
+        _require_positions(source, front, model.shape, spec.model.id, where)
         identity[f"data.{source.name}"] = source.fingerprint
         shards += _with_sequences(source, spec)
     groups = {VOCABULARY: (), **{name: source.groups for name, source in known.items()}}
@@ -140,6 +142,22 @@ def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
         replace(shard, sequences=count, paths=min(count, PATHS) if i == most else 0)
         for i, (shard, count) in enumerate(zip(shards, counts, strict=True))
     ]
+
+
+def _require_positions(source: Source, front: int, shape: Shape | None, model: str, where: str) -> None:
+    """The longest text, behind the prompt, has to fit the model's positions, as in a study.
+
+    Raises:
+        UserError: it does not.
+    """
+    positions = None if shape is None else shape.positions
+    if positions is None or front + source.longest <= positions:
+        return
+    behind = f" behind {counted(front, 'vector')} of the prompt" if front else ""
+    raise UserError(
+        f"{where}: texts of {source.name} have up to {counted(source.longest, 'token')}{behind}, but {model} "
+        f"has {positions:,} positions; lower the length of the texts"
+    )
 
 
 def _check_sites(spec: ActivationsSpec, shape: Shape | None, where: str) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CALIBRATION = 4096
 """Tokens of a task from which the median norm of each site is taken."""
 
-REASONS = 3
+REASONS = 10
 """Most malformed rows of a shard that are reported one by one."""
 
 

@@ -99,7 +99,12 @@ def _unwritable(plan: RunPlan, folder: RunFolder, problem: str) -> UserError:
     )
 
 
-def _claim(folder: RunFolder, plan: RunPlan) -> None:
+def require_own(folder: RunFolder, plan: RunPlan) -> None:
+    """Refuses a folder that contains anything else than this run, or the beginning of it.
+
+    Raises:
+        UserError: it does.
+    """
     if folder.plan.exists():
         found = json.loads(folder.plan.read_text(encoding="utf-8"))
         if found["key"] != plan.key:
@@ -110,7 +115,12 @@ def _claim(folder: RunFolder, plan: RunPlan) -> None:
         return
     if (folder.root / "study.json").exists():
         raise UserError(f"{folder.root} is the results folder of a study; give this run another name")
-    write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
+
+
+def _claim(folder: RunFolder, plan: RunPlan) -> None:
+    require_own(folder, plan)
+    if not folder.plan.exists():
+        write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
 
 
 def _missing(plan: RunPlan, folder: RunFolder) -> list[Shard]:

@@ -86,6 +86,10 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What is left out of the data, as far as it is known before they are read."""
 
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest text, at most."""
+
     def shards(self, tokens: int) -> list[Shard]:
         """All of it in parts of about this many tokens, with no document in two of them."""
 

@@ -65,6 +65,10 @@ class TaskTexts:
         found = "-".join([task.fingerprint(), *TASKS.origins(task), *marks, *corrections])
         return cls(name, prepared, tuple(order), few, found, tuple(data_notes(name, task, whole.look)))
 
+    @property
+    def longest(self) -> int:
+        return max(self.split.lengths[index] for index in self.order)
+
     def shards(self, tokens: int) -> list[Shard]:
         documents = self.split.column("document")
         cuts, filled = [0], 0

@@ -222,6 +222,8 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         text = _text_of(path)
         data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
     except FileNotFoundError:
+        if path.is_symlink():
+            raise UserError(f"{path} is a link to {path.readlink()}, which does not exist") from None
         raise UserError(f"there is no study file {path}; {_others(path.parent, path.name)}") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not a study file; {_others(path, '')}") from None
@@ -255,7 +257,7 @@ def neighbours(folder: Path) -> list[str]:
     """The names of a folder's files that may be studies; those of a cluster are none."""
     # Not Path.is_dir, which raises where a folder around it is closed to us.
     found = folder.glob("[!.]*.yaml") if os.path.isdir(folder) else ()
-    return sorted(file.name for file in found if not file.name.startswith("cluster"))
+    return sorted(f.name for f in found if not f.name.startswith("cluster") and os.path.isfile(f))
 
 
 def _others(folder: Path, name: str) -> str:
