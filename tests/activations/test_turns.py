@@ -187,7 +187,7 @@ def test_products_in_lanes_have_one_thread_each_and_leave_those_of_others_as_the
     libraries, seen = moments._libraries(), []
 
     def multiplies(*_):
-        moments._upper_product(torch.ones(3, 3))
+        moments.RunningMoments(3).add(torch.ones(moments.GATHERED, 3))
         seen.extend(library["num_threads"] for library in libraries.info())
 
     with libraries.limit(limits=2):

@@ -47,8 +47,8 @@ def describe(plan: RunPlan, with_findings: bool) -> list[str]:
         found = FINDING * _findings(plan, shape.blocks)
         if found and with_findings:
             lines.append(
-                f"  about {_duration(found)} more for findings and figures, if as fast as measured on "
-                "SmolLM2 (none with --no-findings)"
+                f"  about {_duration(found)} more for findings and figures, if each takes as long as "
+                "with SmolLM2 (none with --no-findings)"
             )
         size = _bytes(plan, shape.blocks, shape.hidden)
         sums = size * spec.workers  # every worker keeps sums of its own until the end

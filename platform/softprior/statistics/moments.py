@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.linalg import get_blas_funcs
@@ -175,8 +176,8 @@ class RunningMoments:
     def _add(self, block: Float[Tensor, "N D"]) -> None:
         count = len(block)
         centre = block.mean(0)
-        centred, sums = _centred(block, centre)
-        first, *others = sums.cpu()
+        sums, product = _about(block, centre)
+        first, *others = sums
         centre = centre.to("cpu", torch.float64)
         shift = first / count  # what the centre, being rounded, lacks to be the mean
         added = _about_mean(count, centre, shift, *others)
@@ -185,7 +186,7 @@ class RunningMoments:
         weight = self._count * count / total
         merged = self._dimensions().merge(added)
         self._set(merged)
-        self._upper.add_(_upper_product(centred))
+        self._upper.add_(product)
         self._upper.addr_(shift, shift, alpha=-count).addr_(delta, delta, alpha=weight)
         # The products' own diagonal is the same but for their rounding, which grows where D is small.
         self._upper.diagonal().copy_(merged.m2)
@@ -251,32 +252,35 @@ class RunningMoments:
         self._count, self._mean, self._m3, self._m4 = merged.count, merged.mean, merged.m3, merged.m4
 
 
-def _centred(
+def _about(
     block: Float[Tensor, "N D"], centre: Float[Tensor, "D"]
-) -> tuple[Float[Tensor, "N D"], Float[Tensor, "4 D"]]:
-    """Deviations from `centre`, and the sums of their first four powers."""
-    centred, sums = torch.empty_like(block, memory_format=torch.contiguous_format), []
-    size = CHUNK if block.device.type == "cpu" else len(block)
-    for rows, found in zip(block.split(size), centred.split(size), strict=True):
-        torch.sub(rows, centre, out=found)
-        square = found * found
-        # Torch sums rows in a cascade; sums as products with ones are faster and forty times less exact.
-        sums.append([found.sum(0), square.sum(0), (found * square).sum(0), square.mul_(square).sum(0)])
-    return centred, torch.stack([torch.stack(chunk) for chunk in sums]).double().sum(0)
+) -> tuple[Float[Tensor, "4 D"], Float[Tensor, "D D"]]:
+    """Sums of the first four powers of deviations from `centre`, float64, and of their outer products.
 
-
-def _upper_product(centred: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
-    """The product of the transpose with itself, on the CPU; what is below the diagonal may be zero.
-
-    BLAS has a routine for one triangle (xSYRK), which does half of the work, and torch has none. One thread
-    takes as long with it as two with a whole product, and waits for no other: two of SciPy's threads spin,
-    and took seven times as much processor time beside a busy process.
+    Both are on the CPU, and below the diagonal products may be zero. BLAS has a routine for one triangle
+    (xSYRK), which does half of the work, and torch has none. One thread takes as long with it as two with a
+    whole product, and waits for no other: two of SciPy's threads spin, and took seven times as much processor
+    time beside a busy process. It keeps Python's lock, chunk by chunk for a millisecond.
     """
-    if centred.device.type != "cpu":
-        return (centred.T @ centred).cpu()
-    syrk = get_blas_funcs("syrk", dtype=centred.numpy().dtype)
+    if block.device.type != "cpu":
+        centred = block - centre
+        return torch.stack(_powers(centred)).double().cpu(), (centred.T @ centred).cpu()
+    sums = []
+    product = np.zeros((len(centre), len(centre)), dtype=centre.numpy().dtype, order="F")
+    syrk = get_blas_funcs("syrk", dtype=product.dtype)
     with one_thread():
-        return torch.from_numpy(syrk(1.0, centred.numpy().T, lower=True).T)
+        for rows in block.split(CHUNK):
+            centred = rows - centre
+            sums.append(torch.stack(_powers(centred)))
+            product = syrk(1.0, centred.numpy().T, beta=1.0, c=product, lower=True, overwrite_c=True)
+    return torch.stack(sums).double().sum(0), torch.from_numpy(product.T)
+
+
+def _powers(centred: Float[Tensor, "N D"]) -> list[Float[Tensor, "D"]]:
+    """Sums of the first four powers."""
+    square = centred * centred
+    # Torch sums rows in a cascade; sums as products with ones are faster and forty times less exact.
+    return [centred.sum(0), square.sum(0), (centred * square).sum(0), square.mul_(square).sum(0)]
 
 
 def one_thread() -> AbstractContextManager[object]:
