@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks.result import Result, tell
@@ -39,7 +40,7 @@ from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
-from softprior.activations.passes import Router, followed, passes
+from softprior.activations.passes import Router, TextPass, followed, passes
 from softprior.activations.plan import plan_activations
 from softprior.activations.run import run_activations
 from softprior.activations.sequences import Sequences
@@ -51,7 +52,7 @@ from softprior.activations.worker import Worker
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.models.protocol import SiteStatistic
+from softprior.models.protocol import SiteStatistic, Where
 from softprior.statistics.store import stored, token_classes
 from softprior.tasks.prepared import Text
 from softprior.training.threads import limit_threads
@@ -95,6 +96,16 @@ def texts(count: int, vocabulary: int) -> list[Text]:
     return found
 
 
+class Nothing:
+    """What takes states and keeps nothing."""
+
+    def begin(self, at: TextPass) -> None:
+        """Needs nothing of a pass."""
+
+    def update(self, site: str, states: Tensor, where: Where) -> None:
+        """Never called, as forward passes alone have no site."""
+
+
 def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], object]:
     """A function that runs the texts once in the given way."""
     chosen = followed(given, len(given) // 2)
@@ -106,8 +117,11 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
     first = next(batches(given, BATCH))
     host.observe(None, batch_of(first), sites, medians)
 
-    def run() -> TaskState:
-        """Reads the texts as the worker does; forward passes alone have no site."""
+    def forward() -> None:
+        in_turns(made, [Nothing() for _ in range(lanes)], observe)
+
+    def collect() -> TaskState:
+        """Reads the texts as the worker does."""
         state = TaskState("task", 1000, False, ())
         made, lanes = divided(partial(passes, given, chosen, seed=0), BATCH, host.info().lanes)
         routers = []
@@ -120,7 +134,8 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
     def observe(texts: list[Text], statistic: SiteStatistic) -> None:
         host.observe(None, batch_of(texts), sites if way == "statistics" else [], statistic)
 
-    return run
+    made, lanes = divided(partial(passes, given, chosen, seed=0), BATCH, host.info().lanes)
+    return forward if way == "forward" else collect
 
 
 def usual(model: ModelSpec, given: list[Text], chosen: list[Text]) -> Callable[[], object]:

@@ -130,6 +130,8 @@ def main() -> None:
     peft.ask("time")
     turns = ((peft, "time"), (peft, "time with the same rows"), (ours, "time"), (ours, "time of a token"))
     taken = [[side.ask(what)[0] for side, what in turns] for _ in range(options.rounds)]
+    ours.end()
+    peft.end()
     ratios = sorted(peer / own for peer, _, own, _ in taken)
     alike_ratios = sorted(peer / own for _, peer, own, _ in taken)
     prefill = sorted(first / own for *_, own, first in taken)

@@ -215,6 +215,8 @@ def main() -> None:
     results["products needed, of the CPU time of a step"] = [round(share, 3) for share, _, _ in shares]
     results["memory of a step, MB"] = memory
     results["shapes"] = ours.ask("shapes")
+    ours.end()
+    peer.end()
     print(json.dumps(results, indent=1))
     if options.json:
         tell_all(options, results, sorted(shares), memory)
@@ -246,6 +248,11 @@ def tell_all(
                 rounds=found["rounds"],
             )
         )
+    clock = results["mixed lengths"]["wall_ratio"]
+    name = (
+        f"training step, `{options.method}`, mixed lengths{of}: {peer} time{passes} over ours, by the clock"
+    )
+    tell(Result(name=name, value=clock, unit="times (s)", rounds=results["mixed lengths"]["rounds"]))
     if shares:
         share, limit, spent = shares[len(shares) // 2]
         tell(

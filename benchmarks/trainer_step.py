@@ -223,6 +223,8 @@ def main() -> None:
             for name, one in found.items()
         )
         print(f"round {round_ + 1}: {found['softprior'].read.texts:,} positions of texts; {said}", flush=True)
+    ours.end()
+    peer.end()
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
     for strategy, name in ORDERS.items():

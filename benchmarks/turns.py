@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 from softprior.training.threads import thread_environment
@@ -50,7 +50,8 @@ class Asked:
         """What it answers; ends this process if that one has failed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(question, file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it has ended, and answers nothing
+            print(question, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             sys.exit("a process that measures has failed; what it said is above")

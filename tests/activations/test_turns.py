@@ -130,7 +130,7 @@ def test_sums_are_those_of_one_lane_and_the_same_bits_whichever_lane_is_faster(m
         slowed = read(tmp_path / "slow", 2, again)
     finally:
         handle.remove()
-    assert len(set(seen)) == 2
+    assert len({name for name in seen if name.startswith("lane")}) == 2
     assert 2 * sum(told) == sum(again)
     assert set(one) == set(found) == set(slowed)
     assert all(torch.equal(found[name].nan_to_num(), slowed[name].nan_to_num()) for name in found)

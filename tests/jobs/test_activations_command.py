@@ -88,6 +88,9 @@ def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch
     (tmp_path / "one" / "plan.json").write_text('{"key": "another"}')
     assert main([str(file), "--dry-run", "name=one", "--results", str(tmp_path)]) == WRONG
     assert "contains another run (with other settings, data or weights)" in capsys.readouterr().err
+    (tmp_path / "one" / "plan.json").write_text("{")
+    assert main([str(file), "--dry-run", "name=one", "--results", str(tmp_path)]) == WRONG
+    assert "plan.json is damaged; remove" in capsys.readouterr().err
     (tmp_path / "lines.txt").write_text("A line of text.\n")
     long = f"files=[{{name: long, path: {tmp_path / 'lines.txt'}, length: 1025}}]"
     assert main([str(file), "--dry-run", long]) == WRONG

@@ -55,6 +55,7 @@ class Reader:
         """
         self._spec, self._tell = spec, tell
         self._one_tells = Lock()
+        self._measured = False
         self._host, self._begins = loaded.host, loaded.tokenizer.bos_token_id
         self._vocabulary = vocabulary_ids(loaded.tokenizer, loaded.host.info().vocabulary)
         self._prompt = _prompt(spec)
@@ -79,6 +80,10 @@ class Reader:
         chosen = followed(reading.texts, shard.sequences)
         cut = partial(passes, reading.texts, chosen, seed=spec.seed, keep_answer=info.stack == "encoder")
         made, lanes = divided(cut, spec.batch_tokens, info.lanes)
+        if lanes > 1 and not self._measured:
+            # A first pass measures the model, with all threads as in calibration, before others run.
+            self._measured = True
+            self._host.observe(self._prompt, batch_of(made[0].texts[:1]), self._observed, Medians())
         paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
         routers = [self._router(state, medians, paths) for _ in range(lanes)]
         in_turns(made, routers, partial(self._observe, shard))

@@ -105,15 +105,25 @@ def require_own(folder: RunFolder, plan: RunPlan) -> None:
     Raises:
         UserError: it does.
     """
-    if folder.plan.exists():
-        found = json.loads(folder.plan.read_text(encoding="utf-8"))
-        if found["key"] != plan.key:
+    try:
+        found = json.loads(folder.plan.read_text(encoding="utf-8"))["key"] if folder.plan.exists() else None
+        study = (folder.root / "study.json").exists()
+    except OSError as error:
+        raise UserError(
+            f"{folder.root} cannot be read ({error.strerror}); give --results another folder"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{folder.plan} is damaged; remove {folder.root}, and run the command again"
+        ) from None
+    if found is not None:
+        if found != plan.key:
             raise UserError(
                 f"{folder.root} contains another run (with other settings, data or weights); give this one "
                 "another name, or remove the folder"
             )
         return
-    if (folder.root / "study.json").exists():
+    if study:
         raise UserError(f"{folder.root} is the results folder of a study; give this run another name")
 
 

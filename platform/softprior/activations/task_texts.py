@@ -67,7 +67,8 @@ class TaskTexts:
 
     @property
     def longest(self) -> int:
-        return max(self.split.lengths[index] for index in self.order)
+        longest = max(self.order, key=self.split.lengths.__getitem__)
+        return len(self.split.text(longest).tokens)  # without the token that only ends an answer
 
     def shards(self, tokens: int) -> list[Shard]:
         documents = self.split.column("document")

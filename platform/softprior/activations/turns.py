@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Condition
+from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.activations.passes import Router, TextPass
-from softprior.models.lanes import LEAST, UNEVEN, side_by_side
+from softprior.activations.passes import TextPass
+from softprior.models.lanes import UNEVEN, side_by_side
 from softprior.models.protocol import SiteStatistic, Where
 from softprior.statistics.moments import one_thread
 from softprior.tasks.prepared import Text
+
+LEAST = 1024
+"""Tokens of a pass, at least: sums at every site cost as much for few tokens as for many."""
+
+
+class Watcher(SiteStatistic, Protocol):
+    """A statistic of one lane, which is told of its passes, such as a `Router`."""
+
+    def begin(self, at: TextPass) -> None:
+        """The pass that is observed next."""
 
 
 def divided(cut: Callable[[int], Iterable[TextPass]], tokens: int, lanes: int) -> tuple[list[TextPass], int]:
@@ -44,7 +55,7 @@ def _evenly(sizes: Sequence[int], count: int) -> bool:
 
 def in_turns(
     passes: Iterable[TextPass],
-    routers: Sequence[Router],
+    routers: Sequence[Watcher],
     observe: Callable[[list[Text], SiteStatistic], None],
 ) -> None:
     """Observes passes in as many lanes as there are routers, each of which hands on the states of its lane.
@@ -60,7 +71,7 @@ def in_turns(
     """
     turns = _Turns(passes)
 
-    def lane(router: Router) -> None:
+    def lane(router: Watcher) -> None:
         while (taken := turns.take()) is not None:
             number, at = taken
             try:
@@ -71,7 +82,7 @@ def in_turns(
             finally:
                 turns.end(number)
 
-    with one_thread():
+    with one_thread() if len(routers) > 1 else nullcontext():
         side_by_side(lane, list(routers))
     if turns.failed:
         raise turns.failed[min(turns.failed)]

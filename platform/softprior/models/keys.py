@@ -25,7 +25,7 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, tor
 """Relative tolerance of rotated keys against the family's own: norms of most families are float32."""
 
 
-_Called = tuple[Arguments, Keywords]
+_Call = tuple[Arguments, Keywords]
 """The arguments of a block after the states, and its keywords."""
 
 
@@ -40,7 +40,7 @@ class KeyGeometry:
         self._model = model
         self._layers = blocks.layers
         self._hidden = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
-        self._calls: dict[int, dict[int, _Called]] = {}
+        self._calls: dict[int, dict[int, _Call]] = {}
         self._turned: dict[tuple[int, int], bool] = {}
 
     def width(self, place: Place) -> int:
@@ -143,7 +143,7 @@ class KeyGeometry:
         current = self._run(1)
         return {block: (key.shape[1], value.shape[1]) for block, (key, value) in current.items()}
 
-    def _called(self, count: int) -> dict[int, _Called]:
+    def _called(self, count: int) -> dict[int, _Call]:
         """How the model calls each block on `count` tokens: the arguments after the states, and keywords."""
         if count not in self._calls:
             self._run(count)
@@ -151,7 +151,7 @@ class KeyGeometry:
 
     @torch.no_grad()
     def _run(self, count: int) -> dict[int, tuple[Tensor, Tensor]]:
-        calls: dict[int, _Called] = {}
+        calls: dict[int, _Call] = {}
 
         def note(block: int, args: Arguments, kwargs: Keywords) -> None:
             calls[block] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})

@@ -163,7 +163,7 @@ class RunningMoments:
             if len(block) >= GATHERED:
                 self._add(block.to(self._dtype))
             elif len(block):
-                self._waiting.append(block.to(self._dtype, copy=True))
+                self._waiting.append(block.to("cpu", self._dtype, copy=True))
                 if self.count - self._count >= GATHERED:
                     self._settle()
 
@@ -294,7 +294,7 @@ def one_thread() -> AbstractContextManager[object]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The threads of SciPy's BLAS."""
+    """The threads of every BLAS that is loaded, SciPy's among them."""
     return ThreadpoolController().select(user_api="blas")
 
 
