@@ -13,6 +13,7 @@ from softprior.activations.state import TaskState
 from softprior.activations.texts import batches, key_of, shuffled
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.models.protocol import Where
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.sequences import random_span
 from softprior.tasks.parts import ANSWER, PARTS, TEMPLATE
@@ -80,6 +81,45 @@ def collected(host: LocalLM, given: list[Text], tokens: int = 64, exact: bool = 
         order += [text for text in batch for _ in text.tokens]
     state.end_shard("task-00000", {})
     return state, everything, order, medians.values()
+
+
+def test_a_batch_in_parts_gives_what_it_gives_at_once(host):
+    """As in families whose positions depend on the length of a text."""
+    given, seen = texts(6), []
+
+    class Kept:
+        def update(self, site, states, where):
+            seen.append((site, states.clone(), where))
+
+    host.observe(None, batch_of(given), SITES, Kept())
+    bases = {site: site for site in SITES}
+    sums = []
+    for parts in ([range(6)], [(0, 3, 4), (1, 2, 5)]):
+        state = TaskState("task", 50, True, ("a", "b"))
+        sinks = Sinks(dict.fromkeys(SITES, 1.0), 1.3, bases)
+        collector, sequences = Collector(state, SITES, sinks, 3), Sequences(state, SITES, sinks, 3)
+        collector.begin(given)
+        sequences.begin(given, shuffled=False)
+        for part in parts:
+            for site, states, where in seen:
+                here = torch.isin(where.rows, torch.tensor(list(part)))
+                some = Where(where.rows[here], where.positions[here], where.tokens[here])
+                collector.update(site, states[here], some)
+                sequences.update(site, states[here], some)
+        sums.append(state)
+    for site, found in sums[1].sites.items():
+        whole = sums[0].sites[site]
+        assert set(found.classes) == set(whole.classes)
+        for name, one in found.classes.items():
+            near(one.moments.moments.mean, whole.classes[name].moments.moments.mean.numpy(), EXACT)
+            assert np.array_equal(one.sample.keys, whole.classes[name].sample.keys)
+            assert (
+                one.sample.columns["token"].tolist() == whole.classes[name].sample.columns["token"].tolist()
+            )
+        one, other = (table["text"].argsort() for table in (found.sequences, whole.sequences))
+        assert len(one) == 6
+        for name, column in found.sequences.items():
+            np.testing.assert_allclose(column[one], whole.sequences[name][other], rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("exact", [True, False])

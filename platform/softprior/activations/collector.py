@@ -188,8 +188,10 @@ class Collector:
 
     def _facts(self, site: str, where: Where) -> _Tokens:
         answers = site.startswith("decoder.")
-        if answers not in self._tokens:
-            rows, positions = where.rows.cpu(), where.positions.cpu()
+        rows, positions = where.rows.cpu(), where.positions.cpu()
+        known = self._tokens.get(answers)
+        # A batch goes through a model in several parts where positions depend on the length of a text.
+        if known is None or not (torch.equal(known.rows, rows) and torch.equal(known.positions, positions)):
             longest = max(len(text.tokens) for text in self._texts)
             padded = torch.tensor([text.parts + [0] * (longest - len(text.parts)) for text in self._texts])
             parts = torch.full_like(rows, ANSWER) if answers else padded[rows, positions]

@@ -70,7 +70,9 @@ class Sequences:
         }
         found["answer"], found["span"] = self._answers(states, where, counted, data)
         state = self._state.site(site, states.shape[1])
-        state.sequences = appended(state.sequences, {k: v.cpu() for k, v in found.items()})
+        # Of a batch that goes through the model in several parts, these are the texts of one.
+        here = torch.bincount(where.rows.cpu(), minlength=count) > 0
+        state.sequences = appended(state.sequences, {k: v.cpu()[here] for k, v in found.items()})
         if not self._shuffled:
             self._keep_paths(state, states, where, kept.cpu())
 
