@@ -52,7 +52,7 @@ def posterior(path: Path, id: str, prompt: Prompt, **header: object) -> Path:
 def lines(folder: Path, **changes: object) -> ActivationsSpec:
     """A run over a few lines, which are written into the folder."""
     (folder / "lines.txt").write_text("".join(f"w{n} w{n + 1} w{2 * n} w3 w4\n" for n in range(9)))
-    files = [{"name": "lines", "path": str(folder / "lines.txt")}]
+    files = [{"name": "lines", "path": str(folder / "lines.txt"), "length": 64}]
     return spec(tasks=[], files=files, sequences=4, sample=2, **changes)
 
 

@@ -424,7 +424,7 @@ def test_a_damaged_posterior_is_refused(tmp_path):
     )
     (tmp_path / "worse.safetensors").touch()
     for path in (tmp_path / "0.safetensors", tmp_path):
-        said = "Known: bad.safetensors, worse.safetensors"
+        said = ": bad.safetensors, worse.safetensors"
         refused(said, export_adapter, path, tmp_path / "out")
     said = f"there is no posterior file {tmp_path / 'no' / 'a'}; its folder {tmp_path / 'no'} does not exist"
     refused(said, export_adapter, tmp_path / "no" / "a", tmp_path / "out")

@@ -272,7 +272,7 @@ CASES = [
     Case("missing", _place(lambda _: None), "no study file"),
     Case("a folder", _place(Path.mkdir), "is a folder, not a study file"),
     Case("a link to itself", _place(lambda path: path.symlink_to(path)), "."),
-    Case("a link to nothing", _place(lambda path: path.symlink_to("nowhere")), "no study file"),
+    Case("a link to nothing", _place(lambda path: path.symlink_to("nowhere")), "is a link to nowhere"),
     Case("a device without end", _place(lambda path: path.symlink_to("/dev/zero")), "larger than"),
     Case("a name of 10,000 letters", _place(lambda _: None, LONG), "too long"),
     Case("a name with a NUL", _place(lambda _: None, "a\0b"), "NUL character"),
