@@ -3,7 +3,7 @@
 Three ways over the same texts, half of them read again shuffled as the job does, taken in turns: forward
 passes alone, the same passes with every statistic at every residual site, and the usual way
 (`output_hidden_states=True` on padded batches, states kept in a list, numpy at the end). The first two run
-in lanes as in a worker. Each way is a process of its own (`benchmarks.turns`). Prints seconds, their ratios,
+in lanes as in a worker. Each way is a process of its own (`benchmarks.asked`). Prints seconds, their ratios,
 and peak memory.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
@@ -34,9 +34,9 @@ import yaml
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from benchmarks.asked import Asked, answer, as_script, as_worker
 from benchmarks.result import Result, tell
 from benchmarks.sides import timed
-from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
+from benchmarks.asked import Asked, answer, as_script
 from benchmarks.result import Result, tell
-from benchmarks.turns import Asked, answer, as_script
 
 WAYS: dict[str, dict[str, str]] = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
 

@@ -5,7 +5,7 @@ tokens for each row, without an early stop. PEFT gets left-padded batches of 16 
 is usual, and also all rows that softprior takes at a time, in order of length: softprior orders them, and
 takes two batches at a time where each has a thread. Answers are compared with PEFT's row by row, which pads
 nothing. A ratio is PEFT's processor time over ours, as the median over interleaved rounds. Each side is a
-process of its own: softprior's starts as a trial's worker does, PEFT's as a script (`benchmarks.turns`).
+process of its own: softprior's starts as a trial's worker does, PEFT's as a script (`benchmarks.asked`).
 
 A last line says which share of our time is the pass over the input (one new token).
 """
@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.asked import answer, started
 from benchmarks.result import Result, tell
 from benchmarks.sides import TOKENS, Peft, examples, timed
-from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place, Row, collate
@@ -119,9 +119,7 @@ def main() -> None:
     if options.alone:
         alone(options)
         return
-    words = ["benchmarks.generation", *sys.argv[1:], "--alone"]
-    ours = Asked([*words, "softprior"], as_worker(options.threads))
-    peft = Asked([*words, "peer"], as_script(options.threads))
+    ours, peft = (started("benchmarks.generation", of, options.threads) for of in ("softprior", "peer"))
     answers, singly = ours.ask("answers"), peft.ask("answers")
     same = sum(one == other for one, other in zip(answers, singly, strict=True))
     print(f"{same} of {len(answers)} answers are those of PEFT row by row", flush=True)

@@ -8,7 +8,7 @@ softprior in its own batches), and the same with softprior's batches, which are 
 Peak memory is that of a process of its own for each, measured before anything else is loaded. Where the
 peer's step takes too much of it beside softprior, `--pieces` has it accumulate gradients, except when its
 memory is measured. Each side is a process of its own: softprior's starts as a trial's worker does, the peer's
-as a script (`benchmarks.turns`).
+as a script (`benchmarks.asked`).
 
 The limit of a step of `soft` is the CPU time of the products that it needs, each measured by itself in the
 same process: those of every block at every position that is not a pad, forward and back to the input, those
@@ -29,9 +29,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.asked import Asked, answer, started
 from benchmarks.result import Result, tell
 from benchmarks.sides import BATCH, PEERS, examples, side, timed
-from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Row, collate
 from softprior.results.posteriors import Vectors
@@ -78,15 +78,9 @@ def resident(name: str) -> float:
     return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) / 1024
 
 
-def started(of: str, threads: int) -> Asked:
-    """The process of one side."""
-    environment = as_worker(threads) if of == "softprior" else as_script(threads)
-    return Asked(["benchmarks.peft_step", *sys.argv[1:], "--alone", of], environment)
-
-
 def memory_of(of: str, threads: int) -> float:
     """Megabytes that the steps of one side add to a process that has loaded its model."""
-    process = started(of, threads)
+    process = started("benchmarks.peft_step", of, threads)
     megabytes: float = process.ask("memory")
     process.end()
     return megabytes
@@ -204,7 +198,7 @@ def main() -> None:
         return
 
     memory = {of: memory_of(of, options.threads) for of in SIDES}
-    ours, peer = (started(of, options.threads) for of in SIDES)
+    ours, peer = (started("benchmarks.peft_step", of, options.threads) for of in SIDES)
     require_equal(peer.ask("step"), ours.ask("step"))
     pairs = dict.fromkeys(SETTINGS, max(1, options.pairs // 2)) | {"same batch": options.pairs}
     results: dict[str, Any] = {name: compare(name, peer, ours, pairs[name]) for name in SETTINGS}

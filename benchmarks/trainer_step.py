@@ -6,7 +6,7 @@ sorts a quarter of so few batches together; softprior takes its own, of which it
 First, two steps on the same batches in the same order must give the same vectors, so that both do the same
 work. What each side reads is counted: texts and labels must be the same, pads are said. Time is the CPU time
 of the process, without loading or tokenising; a ratio is the median over interleaved rounds. Each side is a
-process of its own: softprior's starts as a worker does, the Trainer's as a script (`benchmarks.turns`).
+process of its own: softprior's starts as a worker does, the Trainer's as a script (`benchmarks.asked`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.asked import Asked, answer, started
 from benchmarks.peft_step import flat
 from benchmarks.result import Result, tell
 from benchmarks.sides import BATCH, Peft, prompt_of, timed, training_split
-from benchmarks.turns import Asked, answer, as_script, as_worker
 from softprior.inputs.specs import ModelSpec, Rate, TrainingSpec
 from softprior.models.load import load_local, load_tokenizer
 from softprior.prompt import collate
@@ -204,9 +204,7 @@ def main() -> None:
     if options.alone:
         alone(options)
         return
-    words = ["benchmarks.trainer_step", *sys.argv[1:], "--alone"]
-    ours = Asked([*words, "softprior"], as_worker(options.threads))
-    peer = Asked([*words, "peer"], as_script(options.threads))
+    ours, peer = (started("benchmarks.trainer_step", of, options.threads) for of in ("softprior", "peer"))
     # This is the warm-up too.
     require_equal(asked(peer, "two steps"), asked(ours, "two steps"), ours.ask("start"))
     sides = dict.fromkeys(ORDERS, peer) | {"softprior": ours}

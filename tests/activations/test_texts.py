@@ -255,6 +255,8 @@ def test_shards_of_a_task_keep_documents_together_and_fill_the_budget(loaded):
     assert len(read) == len({text.id for text in read}) == 60
     # What is read has no end-of-sequence token, which the lengths count.
     assert sum(shard.tokens for shard in shards) == sum(len(text.tokens) for text in read) + 60
+    read = [text for shard in texts.shards(500) for text in texts.read(shard).texts]
+    assert texts.longest == max(len(text.tokens) for text in read)
     some = TaskTexts.of(task, "arithmetic", "train", 500, loaded)
     assert 400 < sum(shard.tokens for shard in some.shards(10_000)) <= 500
 

@@ -26,7 +26,7 @@ GATHERED = 256
 """Rows that are multiplied at once; fewer wait for others, as each product goes over all D x D sums."""
 
 CHUNK = 256
-"""Rows of a chunk on a CPU, whose powers stay in the cache: those of a whole block took ten times as long."""
+"""Rows of a chunk on a CPU, whose powers stay in the cache: those of a whole block took six times as long."""
 
 
 @dataclass(frozen=True)

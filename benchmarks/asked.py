@@ -63,6 +63,12 @@ class Asked:
         self._process.communicate()
 
 
+def started(module: str, of: str, threads: int) -> Asked:
+    """The process of a side, `softprior` or `peer`: this command with `--alone`."""
+    environment = as_worker(threads) if of == "softprior" else as_script(threads)
+    return Asked([module, *sys.argv[1:], "--alone", of], environment)
+
+
 def answer(answers: Mapping[str, Callable[[], object]]) -> None:
     """Answers the questions on the standard input until it ends; what is printed meanwhile is no answer."""
     for line in sys.stdin:
