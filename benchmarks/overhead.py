@@ -6,6 +6,8 @@ workers', Ray's own processes', and of those that have ended. The same trials ru
 without Ray and MLflow; what they take there is subtracted, the rest is divided by the number of trials.
 Starting the study is in it. A study of a few such trials beside it says what each further trial adds, start
 apart. The time of each trial's figure, which is drawn beside the study, is in all of this and is also told.
+After each study, as many trials that do nothing run in Ray Tune with its MLflow callback
+(`benchmarks.growth_floor`), which is the least that scheduling and tracking take.
 
 Then the dry run of a grid of 10,000 trials is timed by the clock.
 """
@@ -71,11 +73,11 @@ class Tracked(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """What a study took in each round.
+    """What studies took, or trials in Tune alone, in each round.
 
     Attributes:
-        added: processor seconds that it added to each of its trials.
-        further: those that each trial beyond the first few added.
+        added: processor seconds that each of their trials took besides its own work.
+        further: those that each trial beyond the first few took.
         memory: of the driver at its peak, in MB.
     """
 
@@ -105,13 +107,14 @@ def main() -> None:
     if options.trials:
         if options.trials <= FEW:
             parser.error(f"--trials must be more than {FEW}, which say what starting takes, or 0")
-        found = scheduling(options.trials, options.rounds)
+        found, least = scheduling(options.trials, options.rounds)
         if options.json:
             name = f"what a study of {options.trials:,} trials adds to each, its start included"
-            tell(_result(name, "s CPU", found.added, None))
+            tell(_result(name, "s CPU", found.added, None, least.added))
             name = f"what each trial of a study adds after the first {FEW}, up to {options.trials:,}"
-            tell(_result(name, "s CPU", found.further, 0.3))
-            tell(_result(f"memory of the driver, {options.trials:,} trials", "MB", found.memory, 1000))
+            tell(_result(name, "s CPU", found.further, 0.3, least.further))
+            name = f"memory of the driver, {options.trials:,} trials"
+            tell(_result(name, "MB", found.memory, 1000, least.memory))
     if options.dry_run_trials:
         times = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
         each = ", ".join(f"{seconds:.1f}" for seconds in times)
@@ -120,42 +123,57 @@ def main() -> None:
             tell(_result(f"dry run of {options.dry_run_trials:,} trials", "s", times, None))
 
 
-def _result(name: str, unit: str, found: list[float], goal: float | None) -> Result:
-    low, high = min(found), max(found)
-    middle = median(found)
+def _result(
+    name: str, unit: str, found: list[float], goal: float | None, least: list[float] | None = None
+) -> Result:
     return Result(
-        name=name, value=middle, low=low, high=high, unit=unit, goal=goal, most=True, rounds=len(found)
+        name=name,
+        value=median(found),
+        low=min(found),
+        high=max(found),
+        limit=median(least) if least else None,
+        unit=unit,
+        goal=goal,
+        most=True,
+        rounds=len(found),
     )
 
 
-def scheduling(trials: int, rounds: int) -> Growth:
-    """Prints the processor time that a study adds to each of its trials, and returns that of each round."""
+def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
+    """Prints the processor time that a study adds to each of its trials; what it took, and Tune alone."""
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
         alone(Path(folder), 2)  # fits, examples and model go into the cache
-    found = Growth([], [], [])
+    found, least = Growth([], [], []), Growth([], [], [])
     for round_ in range(rounds):
-        added = {}
+        added, bare = {}, {}
         for count in (FEW, trials):
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
                 own = alone(Path(folder), count)
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
-                cpu, memory = tracked(Path(folder), count)
-            added[count] = sum(cpu) - own["trials"]
+                cpu, memory = tracked(command(Path(folder), study(count)), Path(folder))
+            with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+                program = [sys.executable, "-m", "benchmarks.growth_floor", str(count), folder]
+                floor, floor_memory = tracked(program, Path(folder))
+            added[count], bare[count] = sum(cpu) - own["trials"], sum(floor)
             print(
                 f"round {round_ + 1}, {count} trials: study {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, "
                 f"workers {cpu.workers:.1f}, Ray {cpu.ray:.1f}), driver {memory:.0f} MB; the trials alone "
                 f"{own['trials']:.1f}, their figures {own['figures']:.1f}; "
-                f"{added[count] / count:.3f} s CPU added a trial",
+                f"{added[count] / count:.3f} s CPU added per trial; Tune and MLflow alone {sum(floor):.1f} s "
+                f"(driver {floor.driver:.1f}, workers {floor.workers:.1f}, Ray {floor.ray:.1f}), driver "
+                f"{floor_memory:.0f} MB",
                 flush=True,
             )
-        found.added.append(added[trials] / trials)
-        found.further.append((added[trials] - added[FEW]) / (trials - FEW))
-        found.memory.append(memory)
+        for growth, seconds, peaks in ((found, added, memory), (least, bare, floor_memory)):
+            growth.added.append(seconds[trials] / trials)
+            growth.further.append((seconds[trials] - seconds[FEW]) / (trials - FEW))
+            growth.memory.append(peaks)
     print(
         f"median: {median(found.added):.3f} s CPU added to each of {trials} trials, "
-        f"{median(found.further):.3f} to each after the first {FEW}"
+        f"{median(found.further):.3f} to each after the first {FEW}, {median(least.further):.3f} with Tune "
+        f"and MLflow alone"
     )
-    return found
+    return found, least
 
 
 def study(trials: int) -> dict[str, Any]:
@@ -174,13 +192,13 @@ def study(trials: int) -> dict[str, Any]:
     }
 
 
-def tracked(folder: Path, trials: int) -> Tracked:
-    """Runs the study with all that belongs to it and counts everybody's time."""
+def tracked(words: list[str], folder: Path) -> Tracked:
+    """Runs a study with all that belongs to it and counts everybody's time."""
     memory = 0.0
     seen: dict[tuple[int, str], tuple[str, float]] = {}
     with open(folder / "output.txt", "w") as output:
         options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
-        process = subprocess.Popen(command(folder, study(trials)), **options)  # noqa: S603  our own
+        process = subprocess.Popen(words, **options)  # noqa: S603  our own
         while process.poll() is None:
             look(process.pid, seen)
             memory = max(memory, peak(process.pid))
