@@ -89,7 +89,8 @@ def main() -> None:
     print(f"median: {memory:.2f} of the memory, {speed:.2f} times the throughput")
     if options.json:
         texts = f"texts of up to {options.context} tokens" if options.task == "squad" else options.task
-        sharing = f"{options.trials} trials on a shared model, {texts}"
+        passes = f"passes of up to {options.tokens:,} positions"
+        sharing = f"{options.trials} trials on a shared model, {texts}, {passes}"
         for name, value, column, goal, most, unit in (
             ("memory over own models'", memory, 0, 0.4, True, "GiB"),
             ("throughput over own models'", speed, 1, 1.0, False, "trials per hour"),

@@ -49,7 +49,7 @@ MACHINES = {
     "AMD EPYC, 2 virtual cores (shared)": "AMD EPYC, 2 cores",
 }
 NAMES = {
-    "short texts: ": "texts of up to 160 tokens: ",
+    "short texts: ": "texts of up to 160 tokens, passes of up to 1,080 positions: ",
     " (before: a PDF of each trial's figure)": "",
 }
 """What files of results call a machine, and parts of the names of rows, and what the page calls them now. The

@@ -23,9 +23,11 @@ from softprior.errors import UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Where
+from softprior.prompt import Place
 from softprior.statistics import moments
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import Recorder, example_prompts
+from softprior.testing.hosts.behind import FIRST
 from tests.activations.test_collector import texts
 from tests.activations.test_worker import spec
 from tests.builders import tiny
@@ -76,10 +78,16 @@ def test_a_shard_is_in_lanes_where_these_are_worth_it():
 def test_each_pass_sees_its_own_states(family):
     host = LocalLM(random_model(family, ATTENTION), "weights")
     vocabulary = host.info().vocabulary
-    given = [text._replace(tokens=[t % vocabulary for t in text.tokens]) for text in texts(8)]
+    given = [text._replace(tokens=[FIRST, *(t % vocabulary for t in text.tokens[1:])]) for text in texts(8)]
     made = list(passes(given, given[:4], 24, 0))
     made = made[: len(made) // 2 * 2]
-    for prompt in (None, *(v for k, v in example_prompts(host).items() if k in ("deep", "prefix"))):
+    prompts = [
+        None,
+        *(prompt for name, prompt in example_prompts(host).items() if name in ("deep", "prefix")),
+    ]
+    if host.info().stack != "encoder":
+        prompts.append({Place(0, placement="after_bos"): torch.ones(3, host.info().hidden)})
+    for prompt in prompts:
         lanes = [Own(), Own()]
         torch.set_num_threads(2)
         with met(host._blocks.layers[1], 2):

@@ -269,6 +269,21 @@ def test_what_cannot_be_followed_is_refused_by_name(prompt, header, changes, sai
     assert str(error.value).startswith(f"a.yaml: prompts[0].file = {file} ")
 
 
+def test_texts_and_the_prompt_in_front_of_them_fit_the_models_positions(tmp_path):
+    """A text of 1,021 tokens in a model of 1,024 positions leaves room for three vectors."""
+    (tmp_path / "long.txt").write_text("3+4=7\n" * 2000)
+    files = [{"name": "long", "path": str(tmp_path / "long.txt"), "length": 1021}]
+    three, four = (
+        posterior(tmp_path / f"{count}.safetensors", "tiny", {Place(0): vectors(count, 128)})
+        for count in (3, 4)
+    )
+    plan_activations(spec(tasks=[], files=files, prompt=str(three)))
+    with pytest.raises(
+        UserError, match=r"up to 1,021 tokens behind 4 vectors of the prompt, but tiny has 1,024"
+    ):
+        plan_activations(spec(tasks=[], files=files, prompt=str(four)))
+
+
 def test_a_file_that_is_none_and_a_name_for_two_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"prompts\[0\]\.file: there is no posterior file .*none"):
         plan_activations(spec(prompts=[{"name": "a", "file": str(tmp_path / "none")}]))
