@@ -41,10 +41,6 @@ ROWS = {
         *("benchmarks.hosted", "--trials", "4", "--context", "160", "--steps", "6", "--tokens", "1080"),
         *("--rounds", "{rounds}"),
     ],
-    "hosted-540": [
-        *("benchmarks.hosted", "--trials", "4", "--context", "160", "--steps", "6", "--tokens", "540"),
-        *("--rounds", "{rounds}"),
-    ],
     "start": ["benchmarks.first_step", "--floor", "--runs", "{rounds}"],
     "growth": ["benchmarks.overhead", "--rounds", "{rounds}", "--trials", "100", "--dry-run-trials", "0"],
     "growth-1000": ["benchmarks.overhead", "--rounds", "1", "--trials", "1000", "--dry-run-trials", "0"],

@@ -1,4 +1,4 @@
-"""The least that a first step takes with Ray and transformers; `benchmarks.first_step --floor` runs it.
+"""A first step as a plain script with Ray and transformers makes it; `benchmarks.first_step --floor` runs it.
 
 One worker imports torch and transformers, loads the model as transformers does, and makes one step of a
 prompt, forward and back. There is no plan, prior, data set, validation, baseline, record or Ray Tune, and

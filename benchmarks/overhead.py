@@ -62,7 +62,7 @@ class Cpu(NamedTuple):
 
 
 class Tracked(NamedTuple):
-    """A study that ran as a command of its own.
+    """A command that ran with all its processes.
 
     Attributes:
         memory: of the driver at its peak, in MB.
@@ -73,7 +73,7 @@ class Tracked(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """What studies took, or trials in Tune alone, in each round.
+    """What studies, or trials in Tune alone, took in each round.
 
     Attributes:
         added: processor seconds that each of their trials took besides its own work.
@@ -107,14 +107,14 @@ def main() -> None:
     if options.trials:
         if options.trials <= FEW:
             parser.error(f"--trials must be more than {FEW}, which say what starting takes, or 0")
-        found, least = scheduling(options.trials, options.rounds)
+        found, floor = scheduling(options.trials, options.rounds)
         if options.json:
             name = f"what a study of {options.trials:,} trials adds to each, its start included"
-            tell(_result(name, "s CPU", found.added, None, least.added))
+            tell(_result(name, "s CPU", found.added, None, floor.added))
             name = f"what each trial of a study adds after the first {FEW}, up to {options.trials:,}"
-            tell(_result(name, "s CPU", found.further, 0.3, least.further))
+            tell(_result(name, "s CPU", found.further, 0.3, floor.further))
             name = f"memory of the driver, {options.trials:,} trials"
-            tell(_result(name, "MB", found.memory, 1000, least.memory))
+            tell(_result(name, "MB", found.memory, 1000, floor.memory))
     if options.dry_run_trials:
         times = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
         each = ", ".join(f"{seconds:.1f}" for seconds in times)
@@ -140,12 +140,12 @@ def _result(
 
 
 def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
-    """Prints the processor time that a study adds to each of its trials; what it took, and Tune alone."""
+    """Prints what a study adds to each of its trials; returns what studies took, and what Tune alone took."""
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
         alone(Path(folder), 2)  # fits, examples and model go into the cache
-    found, least = Growth([], [], []), Growth([], [], [])
+    found, floor = Growth([], [], []), Growth([], [], [])
     for round_ in range(rounds):
-        added, bare = {}, {}
+        added, floor_added = {}, {}
         for count in (FEW, trials):
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
                 own = alone(Path(folder), count)
@@ -153,27 +153,27 @@ def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
                 cpu, memory = tracked(command(Path(folder), study(count)), Path(folder))
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
                 program = [sys.executable, "-m", "benchmarks.growth_floor", str(count), folder]
-                floor, floor_memory = tracked(program, Path(folder))
-            added[count], bare[count] = sum(cpu) - own["trials"], sum(floor)
+                bare, bare_memory = tracked(program, Path(folder))
+            added[count], floor_added[count] = sum(cpu) - own["trials"], sum(bare)
             print(
                 f"round {round_ + 1}, {count} trials: study {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, "
                 f"workers {cpu.workers:.1f}, Ray {cpu.ray:.1f}), driver {memory:.0f} MB; the trials alone "
                 f"{own['trials']:.1f}, their figures {own['figures']:.1f}; "
-                f"{added[count] / count:.3f} s CPU added per trial; Tune and MLflow alone {sum(floor):.1f} s "
-                f"(driver {floor.driver:.1f}, workers {floor.workers:.1f}, Ray {floor.ray:.1f}), driver "
-                f"{floor_memory:.0f} MB",
+                f"{added[count] / count:.3f} s CPU added per trial; Tune and MLflow alone {sum(bare):.1f} s "
+                f"(driver {bare.driver:.1f}, workers {bare.workers:.1f}, Ray {bare.ray:.1f}), driver "
+                f"{bare_memory:.0f} MB",
                 flush=True,
             )
-        for growth, seconds, peaks in ((found, added, memory), (least, bare, floor_memory)):
+        for growth, seconds, highest in ((found, added, memory), (floor, floor_added, bare_memory)):
             growth.added.append(seconds[trials] / trials)
             growth.further.append((seconds[trials] - seconds[FEW]) / (trials - FEW))
-            growth.memory.append(peaks)
+            growth.memory.append(highest)
     print(
         f"median: {median(found.added):.3f} s CPU added to each of {trials} trials, "
-        f"{median(found.further):.3f} to each after the first {FEW}, {median(least.further):.3f} with Tune "
+        f"{median(found.further):.3f} to each after the first {FEW}, {median(floor.further):.3f} with Tune "
         f"and MLflow alone"
     )
-    return found, least
+    return found, floor
 
 
 def study(trials: int) -> dict[str, Any]:
@@ -192,13 +192,17 @@ def study(trials: int) -> dict[str, Any]:
     }
 
 
-def tracked(words: list[str], folder: Path) -> Tracked:
-    """Runs a study with all that belongs to it and counts everybody's time."""
+def tracked(program: list[str], folder: Path) -> Tracked:
+    """Runs a study, or trials in Tune alone, and counts the time of all its processes.
+
+    Args:
+        folder: for what it prints.
+    """
     memory = 0.0
     seen: dict[tuple[int, str], tuple[str, float]] = {}
     with open(folder / "output.txt", "w") as output:
         options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
-        process = subprocess.Popen(words, **options)  # noqa: S603  our own
+        process = subprocess.Popen(program, **options)  # noqa: S603  our own
         while process.poll() is None:
             look(process.pid, seen)
             memory = max(memory, peak(process.pid))
