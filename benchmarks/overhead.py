@@ -29,6 +29,7 @@ import yaml
 
 from benchmarks.hosted import family
 from benchmarks.result import Result, tell
+from softprior.training.threads import thread_environment
 
 if TYPE_CHECKING:
     from softprior.training.events import Event
@@ -47,6 +48,9 @@ ALONE = 200
 
 FEW = 10
 """Trials of the study that says what starting one takes."""
+
+MANY = 10 * FEW
+"""Fewest trials of the study beside it: what starting takes differs by seconds, over few trials by too much."""
 
 
 class Cpu(NamedTuple):
@@ -105,8 +109,8 @@ def main() -> None:
         print(json.dumps(work(options.work_of)))
         return
     if options.trials:
-        if options.trials <= FEW:
-            parser.error(f"--trials must be more than {FEW}, which say what starting takes, or 0")
+        if options.trials < MANY:
+            parser.error(f"--trials must be at least {MANY}, beside {FEW} that say what starting takes, or 0")
         found, floor = scheduling(options.trials, options.rounds)
         if options.json:
             name = f"what a study of {options.trials:,} trials adds to each, its start included"
@@ -250,16 +254,14 @@ def alone(folder: Path, trials: int) -> dict[str, float]:
     few = min(trials, ALONE)
     (folder / "study.yaml").write_text(yaml.safe_dump(study(few)))
     arguments = [sys.executable, "-m", "benchmarks.overhead", "--work-of", str(folder)]
-    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  our own
+    one = os.environ | thread_environment(1)  # as a trial of one CPU has it, and what draws it
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=one)  # noqa: S603
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return {name: seconds * trials / few for name, seconds in found.items()}
 
 
 def work(folder: Path) -> dict[str, float]:
     """Runs the trials of the study in a folder one after another, then draws their figures."""
-    from softprior.training.threads import limit_threads
-
-    limit_threads(1)
     from analysis.figures.trial import draw_trial
     from softprior.inputs.study_files import load_grid
     from softprior.models.load import load_local

@@ -14,6 +14,7 @@ from analysis.figures.palette import Look
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.results.storage import location
+from softprior.training.threads import thread_environment
 
 NICE = 15
 """As much as Ray's workers: the driver comes first, and a study that waits for the process at its end waits
@@ -54,6 +55,7 @@ def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[
             stdin=handed,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # what it cannot draw, the study tries at its end and says why
+            env=os.environ | thread_environment(1),  # more threads wait for each other, at planes this small
             start_new_session=True,  # Ctrl-C is for the study alone
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from analysis.figures.left_out import Drawn
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import location
 from softprior.training.own_code import in_use
+from softprior.training.threads import thread_environment
 
 
 class Ending:
@@ -30,6 +32,7 @@ class Ending:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # what it cannot draw, the driver tries and says why
+            env=os.environ | thread_environment(1),  # more threads wait for each other, at planes this small
             start_new_session=True,  # Ctrl-C is for the study alone
             text=True,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -9,7 +11,7 @@ from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 
 from analysis.figures.palette import BACKGROUND, LINE, Look, entry_looks
-from analysis.figures.style import NORMAL, PAGE, PANELS, SMALL, TITLE, fit_window, page, save
+from analysis.figures.style import NORMAL, PAGE, PANELS, SMALL, TITLE, Margins, fit_window, page, save
 from softprior.inputs.labels import counted
 from softprior.prompt import Place
 from softprior.results.background import load_background
@@ -17,6 +19,12 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Record
 from softprior.results.storage import Location
+
+MARGINS = Margins(left=0.68, right=0.08, below=0.42, above=0.34)
+"""Room for a label of eight letters at each tick, and a title of two lines."""
+
+TICKS = 4
+"""Most steps between the ticks of an axis."""
 
 
 def draw_trial(
@@ -48,6 +56,7 @@ def draw_trial(
         height=2.7,
         keys=_keys(own, behind),
         title=label + loss,
+        margins=MARGINS,
     )
     for panel, place in zip(panels, places, strict=True):
         _draw_place(panel, posterior, place, own, background if _embedded(place) else None)
@@ -113,9 +122,20 @@ def _draw_place(
     )
     panel.scatter(end[:, 0], end[:, 1], s=13, marker="^", color=own.colour, linewidths=0, zorder=4)
     fit_window(panel, shown, flat.reshape(-1, 2))
-    share = pca.explained_variance_ratio_
-    panel.set_xlabel(f"PC 1 ({share[0]:.0%} of variance)", fontsize=NORMAL)
-    panel.set_ylabel(f"PC 2 ({share[1]:.0%})", fontsize=NORMAL)
+    label_axes(panel, pca.explained_variance_ratio_)
     raw = ",\nbefore the block's norm" if place.after == "cut" else ""
     what = place.after if place.kind == "residual" else f"{place.kind}s"
     panel.set_title(f"block {place.block}, {what}{raw}", fontsize=SMALL if raw else TITLE)
+
+
+def label_axes(panel: Axes, shares: Sequence[float]) -> None:
+    """Names both axes, with few ticks.
+
+    Args:
+        shares: of the variance along each.
+    """
+    panel.locator_params(nbins=TICKS)
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.set_xlabel(f"PC 1 ({shares[0]:.0%} of variance)", fontsize=NORMAL)
+    panel.set_ylabel(f"PC 2 ({shares[1]:.0%})", fontsize=NORMAL)

@@ -56,13 +56,13 @@ def _read(drawn: Drawn) -> tuple[list[Picture], Sequence[str]]:
 def _drawn_now(reading: Reading) -> tuple[list[Picture], Sequence[str]]:
     # matplotlib and scikit-learn, for which no report waits whose figures are there
     from analysis.figures.study import figures_of
-    from analysis.figures.style import DPI
+    from analysis.figures.style import write_png
 
     pictures = []
     with collected() as sentences:
         for name, figure in figures_of(reading):
             with io.BytesIO() as stream:
-                figure.savefig(stream, format="png", dpi=DPI)
+                write_png(figure, stream)
                 pictures.append(_picture(name, stream.getvalue(), float(figure.get_figwidth())))
     return pictures, sentences
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import pytest
 from matplotlib.figure import Figure
+
+from analysis.figures import style
 
 COARSE = 30
 """Dots per inch where nobody looks at them."""
@@ -15,16 +17,14 @@ COARSE = 30
 def saved(patch: pytest.MonkeyPatch, dpi: int) -> list[Figure]:
     """Every figure that is saved from now on, as PNG alone: test_style has the PDFs."""
     figures: list[Figure] = []
-    save = Figure.savefig
+    write = style.write_png
 
-    def keep(self: Figure, target: Path, **options: Any) -> Any:
-        if options["format"] == "pdf":
-            Path(target).touch()
-            return None
-        figures.append(self)
-        return save(self, target, **options | {"dpi": dpi})
+    def keep(figure: Figure, target: Path | IO[bytes]) -> None:
+        figures.append(figure)
+        write(figure, target, dpi)
 
-    patch.setattr(Figure, "savefig", keep)
+    patch.setattr(style, "write_png", keep)
+    patch.setattr(Figure, "savefig", lambda _, target, **__: Path(target).touch())
     return figures
 
 

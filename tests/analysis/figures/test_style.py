@@ -152,11 +152,12 @@ def test_a_figure_is_written_twice_whole_and_the_same_again(tmp_path: Path, monk
     save(figure, path)
     assert (path.read_bytes(), pdf.read_bytes()) == old
 
-    def full(self: Figure, target: Path, **options: object) -> None:
+    def full(figure: Figure, target: Path, **options: object) -> None:
         Path(target).write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(style, "write_png", full)
     with pytest.raises(OSError, match="disk full"):
         save(figure, path)
     assert (path.read_bytes(), pdf.read_bytes()) == old

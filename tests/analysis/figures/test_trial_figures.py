@@ -9,8 +9,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from analysis.figures import style
 from analysis.figures.palette import prior_looks
-from analysis.figures.trial import draw_trial
+from analysis.figures.style import PAGE, SMALL, page
+from analysis.figures.trial import MARGINS, draw_trial, label_axes
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
@@ -25,13 +27,13 @@ from tests.builders import Finished, run, trial
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is saved, once per file."""
     figures: list[Figure] = []
-    save = Figure.savefig
+    write = style.write_png
 
-    def keep(self: Figure, *arguments, **options):
-        figures.append(self)
-        return save(self, *arguments, **options)
+    def keep(figure: Figure, target: Path) -> None:
+        figures.append(figure)
+        write(figure, target)
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(style, "write_png", keep)
     return figures
 
 
@@ -66,6 +68,16 @@ def test_a_deep_prompt_has_one_panel_a_place(tmp_path: Path, drawn: list[Figure]
     titles = [panel.get_title() for panel in drawn[0].axes if panel.axison]
     assert len(titles) == len(places) == len(record.geometry)
     assert_no_overlap(drawn[0])
+
+
+@pytest.mark.parametrize("size", [1.5e-4, 0.034, 7.0, 12_345.0, 3e6])
+def test_what_is_written_at_an_axis_of_any_size_fits_its_margins(size: float) -> None:
+    figure, panels = page(6, "caption", width=PAGE, height=2.7, title="title", margins=MARGINS)
+    for panel in panels:
+        panel.plot([-size, size], [-size, size])
+        label_axes(panel, (0.5, 0.25))
+        panel.set_title("block 11, cut,\nbefore the block's norm", fontsize=SMALL)
+    assert_no_overlap(figure)
 
 
 def test_an_untrained_trial_has_nothing_to_draw(finished_study: Finished) -> None:
