@@ -50,7 +50,7 @@ FEW = 10
 """Trials of the study that says what starting one takes."""
 
 MANY = 10 * FEW
-"""Fewest trials of the study beside it: what starting takes differs by seconds, over few trials by too much."""
+"""Fewest trials of the study beside it, as starting takes some seconds more or less."""
 
 
 class Cpu(NamedTuple):

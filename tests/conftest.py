@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # until all is imported, which stays: looking through it again and again takes a fifth of that time
+gc.disable()  # until all is imported, which stays: looking through it takes a fifth of that time
 
 import os
 import tempfile

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from scipy.stats import kurtosis
 from sklearn.metrics import pairwise_distances
 
@@ -31,6 +29,7 @@ from softprior.activations.texts import shuffled
 from softprior.errors import UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.results.tensor_files import open_tensors, save_tensors
 from softprior.seeding import torch_generator
 from softprior.statistics.points import Points
 from softprior.statistics.store import load_tables
@@ -160,10 +159,10 @@ def test_a_store_without_token_ids_says_what_it_takes(tmp_path: Path) -> None:
     for task in ("a", "b"):
         write(tmp_path, task, SITE, texts(task))
         path = tmp_path / task / f"{SITE}.safetensors"
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             tensors = {n: file.get_tensor(n) for n in file.keys() if not n.endswith("facts/token")}  # noqa: SIM118
             header = file.metadata()
-        save_file(tensors, path, header)
+        save_tensors(tensors, path, header)
     found = pair_findings(tmp_path, "a", "b", SITE, seed=0, permutations=9)
     assert found.lexical.note.startswith("the store does not say which tokens its sample contains")
     assert found.swaps.p > 0
@@ -234,11 +233,13 @@ def test_the_order_of_the_rows_changes_nothing(tmp_path: Path) -> None:
     for task in ("a", "b"):
         write(tmp_path, task, SITE, texts(), articles=torch.arange(DOCUMENTS) % 7)
     path = tmp_path / "b" / f"{SITE}.safetensors"
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         header = file.metadata()
     order = torch.randperm(2 * DOCUMENTS, generator=torch.Generator().manual_seed(0))
-    save_file({n: t[order] if n.startswith("//sequences/") else t for n, t in tensors.items()}, path, header)
+    save_tensors(
+        {n: t[order] if n.startswith("//sequences/") else t for n, t in tensors.items()}, path, header
+    )
     one, other = (site_findings(tmp_path, task, SITE, seed=0) for task in ("a", "b"))
     assert (one.trace, one.step, one.answer) == (other.trace, other.step, other.answer)
 
@@ -246,10 +247,10 @@ def test_the_order_of_the_rows_changes_nothing(tmp_path: Path) -> None:
 def test_a_store_that_does_not_name_documents_says_so(tmp_path: Path) -> None:
     write(tmp_path, "a", SITE, texts())
     path = tmp_path / "a" / f"{SITE}.safetensors"
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         tensors = {n: file.get_tensor(n) for n in file.keys() if n != "//sequences/document"}  # noqa: SIM118
         header = file.metadata()
-    save_file(tensors, path, header)
+    save_tensors(tensors, path, header)
     found = site_findings(tmp_path, "a", SITE, seed=0)
     for summary in (found.trace, found.step, found.answer):
         assert summary.note == "the store does not say which texts share a document; run the job again"

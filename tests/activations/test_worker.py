@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from safetensors import safe_open
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
@@ -31,6 +30,7 @@ from softprior.models.load import load_local
 from softprior.priors.fitted import Fitted
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior, save_posterior
+from softprior.results.tensor_files import open_tensors
 from softprior.seeding import torch_generator
 from softprior.statistics.store import KEY, load_statistics, load_tables, stored, token_classes
 from softprior.statistics.units import VOCABULARY
@@ -75,7 +75,7 @@ def everything(folder: RunFolder) -> tuple[dict[str, torch.Tensor], dict[str, di
     tensors, headers = {}, {}
     for path in folder.store.rglob("*.safetensors"):
         name = str(path.relative_to(folder.store))
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             tensors |= {f"{name}:{key}": file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             headers[name] = json.loads(file.metadata()[KEY])
     return tensors, headers

@@ -22,6 +22,7 @@ from softprior.inputs.specs import Rate, TrainingSpec
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior, load_posterior, save_posterior
 from softprior.results.records import Score, StepPoint
+from softprior.results.tensor_files import open_tensors
 from softprior.statistics.store import SiteStatistics, load_statistics, save_statistics
 from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
 from softprior.training.optimizer import PromptOptimizer
@@ -200,8 +201,8 @@ def _flipped(seed: int, path: Path) -> None:
 
 
 def _edited(change: Callable[[dict[str, torch.Tensor]], Any], path: Path) -> None:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+    with open_tensors(path) as file:
+        metadata = file.metadata() or None  # without digests, as an older version writes it
     tensors = load_file(path)
     changed = change(tensors)
     save_file(tensors if changed is None else changed, path, metadata)

@@ -13,13 +13,13 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location, tensor_metadata
+from softprior.results.tensor_files import open_tensors, save_tensors
 from softprior.statistics.keyed_sample import KeyedSample
 from softprior.statistics.moments import RunningMoments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
@@ -196,7 +196,7 @@ class TaskState:
                 "sites": facts,
             }
         )
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={KEY: header}))
+        write_atomically(path, lambda temporary: save_tensors(tensors, temporary, {KEY: header}))
 
 
 def _tensors(found: ClassState, prefix: str) -> Tensors:
@@ -264,7 +264,7 @@ class Partial:
         header, facts = self._header, self._header["sites"][name]
         state = SiteState(facts["dimension"], header["sample"], header["exact"], len(header["groups"]))
         assert isinstance(self.path, Path)
-        with safe_open(self.path, framework="pt") as file:
+        with open_tensors(self.path) as file:
             tensors = {k: file.get_tensor(k) for k in file.keys() if k.startswith(f"{name}/")}  # noqa: SIM118
         for kind, counts in facts["classes"].items():
             found = state.of(kind)
@@ -295,8 +295,8 @@ class Partial:
 def _metadata(path: Location) -> dict[str, str]:
     """The metadata in the header of a safetensors file."""
     if isinstance(path, Path):
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata())
+        with open_tensors(path) as file:
+            return file.metadata()
     for attempt in range(TRIES):
         try:
             return tensor_metadata(path)

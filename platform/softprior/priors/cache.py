@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.assets.cache import ensure, lock
 from softprior.inputs.origins import origins_of
 from softprior.results.files import version_of
 from softprior.results.provenance import edits
+from softprior.results.tensor_files import open_tensors, save_tensors
 
 VERSION = 7
 """Incremented when a fit of the same data would come out differently."""
@@ -56,7 +56,7 @@ def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit], *com
     def write(path: Path) -> None:
         fit = build()
         tensors = {name: value.contiguous() for name, value in fit.tensors.items()}
-        save_file(tensors, path, metadata={"facts": json.dumps(fit.facts, allow_nan=False)})
+        save_tensors(tensors, path, {"facts": json.dumps(fit.facts, allow_nan=False)})
 
     path = ensure(relative, write)
     try:
@@ -81,6 +81,6 @@ def _read(path: Path) -> Fit:
 
 @lru_cache(maxsize=KEPT)
 def _load(path: Path, version: tuple[int, ...]) -> Fit:  # noqa: ARG001  a file built anew is read anew
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads((file.metadata() or {})["facts"])
+    with open_tensors(path) as file:
+        facts = json.loads(file.metadata()["facts"])
         return Fit({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118

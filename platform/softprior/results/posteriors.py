@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError, suggestion
@@ -24,6 +23,7 @@ from softprior.inputs.base import parsed_json
 from softprior.prompt import Place
 from softprior.results.files import finite, write_atomically
 from softprior.results.storage import Location, local_copy, location
+from softprior.results.tensor_files import open_tensors, save_tensors
 
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
@@ -62,7 +62,7 @@ def save_posterior(path: Location, posterior: Posterior) -> None:
         for place, vectors in table.items()
     }
     header = json.dumps(finite({"format": FORMAT, **posterior.header}), sort_keys=True)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"softprior": header}))
+    write_atomically(path, lambda temporary: save_tensors(tensors, temporary, {"softprior": header}))
 
 
 def load_posterior(path: Location | str) -> Posterior:
@@ -72,13 +72,13 @@ def load_posterior(path: Location | str) -> Posterior:
         path: a path, or an address in a bucket.
 
     Raises:
-        UserError: the file is missing or damaged, not a posterior file of a known format, or contains
-            NaN or infinite values, which nothing can start from.
+        UserError: the file is missing, damaged or changed, not a posterior file of a known format, or
+            contains NaN or infinite values, which nothing can start from.
     """
     path = location(path) if isinstance(path, str) else path
     try:
-        with local_copy(path) as here, safe_open(here, framework="pt") as file:
-            header = parsed_json((file.metadata() or {}).get("softprior", "null"))
+        with local_copy(path) as here, open_tensors(here) as file:
+            header = parsed_json(file.metadata().get("softprior", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:
         raise UserError(f"there is no posterior file {path}") from None

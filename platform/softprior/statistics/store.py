@@ -20,12 +20,12 @@ from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError, suggestion
 from softprior.results.files import write_atomically
+from softprior.results.tensor_files import TensorFile, open_tensors, save_tensors
 from softprior.statistics.moments import DimensionMoments, Moments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
 from softprior.statistics.units import require_embeddings
@@ -196,7 +196,7 @@ def save_statistics(
     }
     text = json.dumps(header)
     owned = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(owned, temporary, metadata={KEY: text}))
+    write_atomically(path, lambda temporary: save_tensors(owned, temporary, {KEY: text}))
     return path
 
 
@@ -223,7 +223,7 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
     path = find_statistics(folder, task, site)
     require_embeddings(path, known=model is not None)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header = _header(file.metadata(), path, model)
             found = [_read(file, path, name, header) for name in _classes(header, path, tokens)]
     except DAMAGED as error:
@@ -241,7 +241,7 @@ def load_tables(folder: Path, task: str, site: str) -> Tables:
     """
     path = find_statistics(folder, task, site)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header = _header(file.metadata(), path, None)
             names = list(file.keys())
             groups = {
@@ -265,7 +265,7 @@ def token_classes(folder: Path, task: str, site: str) -> dict[str, int]:
     """
     path = find_statistics(folder, task, site)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             classes = _header(file.metadata(), path, None)["classes"]
             return {name: int(counts["tokens"]) for name, counts in classes.items()}
     except DAMAGED as error:
@@ -281,9 +281,9 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
     path = find_statistics(folder, task, site)
     require_embeddings(path, known=model is not None)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             first = _classes(_header(file.metadata(), path, model), path, tokens)[0]
-            return math.prod(file.get_slice(f"{first}/mean").get_shape())
+            return math.prod(file.shape(f"{first}/mean"))
     except DAMAGED as error:
         raise _damaged(path, error) from None
 
@@ -308,10 +308,10 @@ def sample_size(folder: Path, task: str, site: str, tokens: str, model: str | No
     path = find_statistics(folder, task, site)
     require_embeddings(path, known=model is not None)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header, names = _header(file.metadata(), path, model), set(file.keys())
             classes = _classes(header, path, tokens)
-            sizes = [file.get_slice(f"{name}/sample").get_shape()[0] for name in classes]
+            sizes = [file.shape(f"{name}/sample")[0] for name in classes]
     except DAMAGED as error:
         raise _damaged(path, error) from None
     total = sum(int(header["classes"][name]["tokens"]) for name in classes)
@@ -394,7 +394,7 @@ def _classes(header: _Header, path: Path, tokens: str) -> list[str]:
     return found
 
 
-def _read(file: safe_open, path: Path, name: str, header: _Header) -> SiteStatistics:
+def _read(file: TensorFile, path: Path, name: str, header: _Header) -> SiteStatistics:
     counts, names = header["classes"][name], set(file.keys())
     mean, triangle, sample = (file.get_tensor(f"{name}/{part}") for part in CLASSES)
     width, count = len(mean), int(counts["tokens"])

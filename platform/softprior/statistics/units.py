@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.results.files import version_of
+from softprior.results.tensor_files import open_tensors
 
 CLOSE = 2e-2
 """Tolerance between two vectors of one token, relative to their size: one may be rounded to bfloat16."""
@@ -88,7 +89,7 @@ def _compare_tokens(path: Path, beside: Path, *versions: tuple[int, ...]) -> Non
 
 def _sampled_tokens(path: Path) -> tuple[Int[Tensor, "N"], Float[Tensor, "N D"]]:
     """The tokens and vectors of all classes of a file."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         names = [n.removesuffix("/facts/token") for n in file.keys() if n.endswith("/facts/token")]  # noqa: SIM118
         if not names:
             return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0)

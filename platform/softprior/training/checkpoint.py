@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -19,6 +18,7 @@ from softprior.results.posteriors import Vectors
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Continued, Score, StepPoint
 from softprior.results.storage import Location, RemotePath, local_copy, tensor_metadata
+from softprior.results.tensor_files import open_tensors, save_tensors, without_digests
 from softprior.training.cost import Meter
 
 
@@ -64,9 +64,8 @@ def save_checkpoint(path: Location, trial: str, state: TrialState, optimizer: di
     }
     # Safetensors refuses two names for one storage; clones are kilobytes.
     copies = {name: value.clone() for name, value in tensors.items()}
-    write_atomically(
-        path, lambda temporary: save_file(copies, temporary, metadata={"progress": json.dumps(header)})
-    )
+    metadata = {"progress": json.dumps(header)}
+    write_atomically(path, lambda temporary: save_tensors(copies, temporary, metadata))
 
 
 class Header(Spec):
@@ -106,10 +105,10 @@ def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, T
 def _load(path: Location, trial: str, *, with_tensors: bool) -> tuple[Header, dict[str, Tensor]] | None:
     try:
         if isinstance(path, RemotePath) and not with_tensors:
-            metadata, tensors = tensor_metadata(path), {}
+            metadata, tensors = without_digests(tensor_metadata(path)), {}
         else:
-            with local_copy(path) as here, safe_open(here, framework="pt") as file:
-                metadata = file.metadata() or {}
+            with local_copy(path) as here, open_tensors(here) as file:
+                metadata = file.metadata()
                 names = file.keys() if with_tensors else ()
                 tensors = {name: file.get_tensor(name) for name in names}
         header = Header.model_validate_json(metadata["progress"])

@@ -1,0 +1,95 @@
+"""Files of tensors: read as they were written, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+
+from softprior.results.tensor_files import DIGESTED, DIGESTS, open_tensors, save_tensors
+
+SAID = {"said": {"something": [1, 0.1, None]}}
+HEADER = {key: json.dumps(value) for key, value in SAID.items()}
+
+TENSORS = {
+    "a": torch.arange(6.0).reshape(2, 3),
+    "half": torch.tensor([0.5, -0.0], dtype=torch.bfloat16),
+    "none": torch.zeros(0, 4),
+    "steps": torch.tensor(7),
+    "yes": torch.tensor([True, False]),
+}
+
+
+def read(path: Path) -> tuple[dict[str, object], dict[str, torch.Tensor]]:
+    with open_tensors(path) as file:
+        metadata = {key: json.loads(text) for key, text in file.metadata().items()}
+        return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tensors") / "file"
+    save_tensors(TENSORS, path, HEADER)
+    return path
+
+
+def test_what_is_written_is_read(written: Path) -> None:
+    metadata, tensors = read(written)
+    assert metadata == SAID
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+    with open_tensors(written) as file:
+        assert file.shape("a") == [2, 3]
+    assert safetensors.torch.load_file(written).keys() == TENSORS.keys(), "others read it too"
+
+
+@given(data=st.data())
+def test_no_bit_changes_unseen(written: Path, data: st.DataObject) -> None:
+    """Wherever it is: what is read afterwards is what was written, or nothing."""
+    content = bytearray(written.read_bytes())
+    place = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[place // 8] ^= 1 << place % 8
+    changed = written.with_name("changed")
+    changed.write_bytes(content)
+    try:
+        metadata, tensors = read(changed)
+    except (ValueError, KeyError, SafetensorError):
+        return
+    assert metadata == read(written)[0]
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_a_file_of_an_older_version_is_read_as_it_is(tmp_path: Path) -> None:
+    safetensors.torch.save_file(TENSORS, tmp_path / "old", HEADER)
+    metadata, tensors = read(tmp_path / "old")
+    assert metadata == SAID
+    assert torch.equal(tensors["a"], TENSORS["a"])
+
+
+def test_the_same_content_is_the_same_bytes(written: Path) -> None:
+    again = written.with_name("again")
+    save_tensors(dict(reversed(TENSORS.items())), again, HEADER)
+    assert again.read_bytes() == written.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *({DIGESTS: found, DIGESTED: True} for found in (5, [], {}, ["0"], None)),
+        {DIGESTED: True},
+        {DIGESTS: ["0"] * 6},
+    ],
+)
+def test_digests_that_are_none_are_an_error(tmp_path: Path, header: dict[str, object]) -> None:
+    safetensors.torch.save_file(TENSORS, tmp_path / "file", {"said": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"has lost its digests|header is not as it was written"):
+        read(tmp_path / "file")
