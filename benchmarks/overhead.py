@@ -50,7 +50,7 @@ FEW = 10
 """Trials of the study that says what starting one takes."""
 
 MANY = 10 * FEW
-"""Fewest trials of the study beside it, as starting takes some seconds more or less."""
+"""Fewest trials of the study beside it: starts differ by seconds, which fewer trials would not outweigh."""
 
 
 class Cpu(NamedTuple):
@@ -110,7 +110,9 @@ def main() -> None:
         return
     if options.trials:
         if options.trials < MANY:
-            parser.error(f"--trials must be at least {MANY}, beside {FEW} that say what starting takes, or 0")
+            parser.error(
+                f"--trials must be 0 or at least {MANY}; a study of {FEW} beside it says what starting takes"
+            )
         found, floor = scheduling(options.trials, options.rounds)
         if options.json:
             name = f"what a study of {options.trials:,} trials adds to each, its start included"
@@ -261,7 +263,7 @@ def alone(folder: Path, trials: int) -> dict[str, float]:
 
 
 def work(folder: Path) -> dict[str, float]:
-    """Runs the trials of the study in a folder one after another, then draws their figures."""
+    """Runs the trials of the study in a folder, then draws them; `alone` sets its threads."""
     from analysis.figures.trial import draw_trial
     from softprior.inputs.study_files import load_grid
     from softprior.models.load import load_local

@@ -56,8 +56,10 @@ _USERS = os.environ.setdefault("SOFTPRIOR_TESTS_USERS_CACHE", os.environ.get(VAR
 _SESSIONS = tempfile.TemporaryDirectory(prefix="softprior-tests-")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     _use_cache(_SESSIONS.name)
+    if getattr(config.option, "dist", "no") != "no":
+        gc.enable()  # this process collects no tests, the ones it starts do
     if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
         os.nice(5)  # the first process has the files that start Ray, and ends last if it has to wait
 
@@ -148,7 +150,6 @@ def pytest_collection_finish() -> None:
     """Libraries that stay are not looked through again and again: 4% to 8% of processor time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)
     gc.enable()
 
 

@@ -21,6 +21,11 @@ NICE = 15
 no longer than it would for a trial."""
 
 
+ONE_THREAD = thread_environment(1)
+"""Of a process that draws: two took 2.8 times the processor time for the plane of a trial, waiting for each
+other, and a study whose command waits for its figures has other work for the second core."""
+
+
 class Drawing(NamedTuple):
     """A trial that is to be drawn; see `draw_trial`."""
 
@@ -55,7 +60,7 @@ def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[
             stdin=handed,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # what it cannot draw, the study tries at its end and says why
-            env=os.environ | thread_environment(1),  # more threads wait for each other, at planes this small
+            env=os.environ | ONE_THREAD,
             start_new_session=True,  # Ctrl-C is for the study alone
         )
 

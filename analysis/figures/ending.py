@@ -11,12 +11,11 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
-from analysis.figures.beside import Drawing
+from analysis.figures.beside import ONE_THREAD, Drawing
 from analysis.figures.left_out import Drawn
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import location
 from softprior.training.own_code import in_use
-from softprior.training.threads import thread_environment
 
 
 class Ending:
@@ -32,7 +31,7 @@ class Ending:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # what it cannot draw, the driver tries and says why
-            env=os.environ | thread_environment(1),  # more threads wait for each other, at planes this small
+            env=os.environ | ONE_THREAD,
             start_new_session=True,  # Ctrl-C is for the study alone
             text=True,
         )

@@ -20,11 +20,11 @@ from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Record
 from softprior.results.storage import Location
 
-MARGINS = Margins(left=0.68, right=0.08, below=0.42, above=0.34)
-"""Room for a label of eight letters at each tick, and a title of two lines."""
+MARGINS = Margins(left=0.8, right=0.25, below=0.42, above=0.34)
+"""Room for a label of eight letters at each tick, at the end of an axis too, and a title of two lines."""
 
-TICKS = 4
-"""Most steps between the ticks of an axis."""
+ACROSS, UP = 2, 4
+"""Most steps between the ticks of an axis, so that labels of eight letters do not touch."""
 
 
 def draw_trial(
@@ -134,7 +134,8 @@ def label_axes(panel: Axes, shares: Sequence[float]) -> None:
     Args:
         shares: of the variance along each.
     """
-    panel.locator_params(nbins=TICKS)
+    panel.locator_params("x", nbins=ACROSS)
+    panel.locator_params("y", nbins=UP)
     panel.xaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_major_formatter("{x:g}")
     panel.set_xlabel(f"PC 1 ({shares[0]:.0%} of variance)", fontsize=NORMAL)

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from softprior.results.tensor_files import DIGESTED, DIGESTS, open_tensors, save_tensors
 
@@ -93,3 +93,29 @@ def test_digests_that_are_none_are_an_error(tmp_path: Path, header: dict[str, ob
     safetensors.torch.save_file(TENSORS, tmp_path / "file", {"said": json.dumps(header)})
     with pytest.raises(ValueError, match=r"has lost its digests|header is not as it was written"):
         read(tmp_path / "file")
+
+
+def test_a_tensor_more_or_less_is_an_error(written: Path, tmp_path: Path) -> None:
+    with open_tensors(written) as file:
+        metadata = file.metadata()
+    save_tensors({}, tmp_path / "none", metadata)
+    with safe_open(tmp_path / "none", framework="pt") as file:
+        safetensors.torch.save_file(TENSORS, tmp_path / "more", file.metadata())
+    with pytest.raises(ValueError, match=r"^it has 5 tensors and digests of 0$"):
+        read(tmp_path / "more")
+
+
+def test_a_header_that_is_nested_too_deeply_is_an_error_whatever_it_says(tmp_path: Path) -> None:
+    for depth in range(900, 1_100):
+        deep = json.dumps({DIGESTED: True, DIGESTS: ["0"]})[:-1] + ', "a": ' + "[" * depth + "]" * depth + "}"
+        safetensors.torch.save_file(TENSORS, tmp_path / "deep", {"said": deep})
+        with (
+            pytest.raises(ValueError, match=r"nested too deeply|not as it was written"),
+            open_tensors(tmp_path / "deep"),
+        ):
+            pass
+
+
+def test_names_of_digests_are_no_members_of_a_header(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'digested' is a name that tensor files use themselves"):
+        save_tensors(TENSORS, tmp_path / "file", {"said": json.dumps({DIGESTED: 1})})

@@ -19,7 +19,7 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location, tensor_metadata
-from softprior.results.tensor_files import open_tensors, save_tensors
+from softprior.results.tensor_files import open_tensors, save_tensors, without_digests
 from softprior.statistics.keyed_sample import KeyedSample
 from softprior.statistics.moments import RunningMoments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
@@ -299,7 +299,7 @@ def _metadata(path: Location) -> dict[str, str]:
             return file.metadata()
     for attempt in range(TRIES):
         try:
-            return tensor_metadata(path)
+            return without_digests(tensor_metadata(path))
         except (ValueError, OSError, UserError):  # its worker may be writing it anew
             if attempt == TRIES - 1:
                 raise

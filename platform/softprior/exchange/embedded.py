@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -19,6 +18,7 @@ from softprior.inputs.base import parsed_json
 from softprior.inputs.paths import home_path
 from softprior.prompt import Placement
 from softprior.results.files import write_atomically
+from softprior.results.tensor_files import open_tensors, save_tensors
 
 TENSOR, KEY = "prompt_embeds", "softprior"
 
@@ -59,7 +59,7 @@ def save_embedded(folder: Path, texts: Sequence[Embedded]) -> list[Path]:
             said = json.dumps({key: value for key, value in one._asdict().items() if key != "vectors"})
             with writing(folder):
                 tensors = {TENSOR: one.vectors.contiguous().clone()}
-                write_atomically(part / name, partial(save_file, tensors, metadata={KEY: said}))
+                write_atomically(part / name, partial(save_tensors, tensors, metadata={KEY: said}))
     return [folder / name for name in names]
 
 
@@ -70,8 +70,8 @@ def load_embedded(path: Path) -> Embedded:
         UserError: it is missing, damaged or another file.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            said = parsed_json((file.metadata() or {})[KEY])
+        with open_tensors(path) as file:
+            said = parsed_json(file.metadata()[KEY])
             if not isinstance(said, dict):
                 raise ValueError("its header is no JSON object")
             if said.get("placement", "front") not in get_args(Placement):

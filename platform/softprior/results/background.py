@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import local_copy
+from softprior.results.tensor_files import open_tensors, save_tensors
 from softprior.seeding import torch_generator
 
 TOKENS = 2000
@@ -25,8 +25,10 @@ def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Ten
     if path.exists():
         return
     chosen = torch.randperm(len(vocabulary), generator=torch_generator(0, "figure background"))[:TOKENS]
-    sample = vocabulary[chosen].float().numpy()
-    write_atomically(path, lambda temporary: save_file({"vocabulary": sample}, temporary))
+    sample = vocabulary[chosen].float().cpu()
+    write_atomically(
+        path, lambda temporary: save_tensors({"vocabulary": sample}, temporary, {"softprior": "{}"})
+    )
 
 
 def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:
@@ -39,9 +41,9 @@ def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, 
     if not path.exists():
         return None
     try:
-        with local_copy(path) as here:
-            return load_file(here)["vocabulary"]
-    except (SafetensorError, KeyError, OSError) as error:
+        with local_copy(path) as here, open_tensors(here) as file:
+            return file.get_tensor("vocabulary").numpy()
+    except (SafetensorError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete it; the next trial that runs keeps it again"
         ) from None

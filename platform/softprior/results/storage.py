@@ -279,8 +279,8 @@ def tensor_metadata(path: RemotePath) -> dict[str, str]:
     """
     header = parsed_json(tensor_header(path).decode())
     found = header.get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(found, dict):
-        raise ValueError("its header has no metadata")
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("its header has no metadata of texts")
     return found
 
 

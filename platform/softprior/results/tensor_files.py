@@ -1,4 +1,7 @@
-"""Tensor files of our own: safetensors that say what is in them, so that a changed bit is found."""
+"""Tensor files of our own: safetensors that say what is in them, so that a changed bit is found.
+
+Exports in the formats of other programs (adapters, weights) are as those programs write them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
@@ -16,8 +20,9 @@ from torch import Tensor
 from softprior.inputs.base import parsed_json
 
 DIGESTS, DIGESTED = "digests", "digested"
-"""Members of a file's header: a digest of the rest of it, then one per tensor in the order of their names;
-and that there are digests, so that a file that has lost them is none of an older version."""
+"""Members of a file's header. The first is a list: a digest of the rest of the header, then one per tensor in
+the order of their names. The second says that there are digests: without it, a file that has lost them would
+pass for one of an older version."""
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -26,9 +31,14 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     Args:
         metadata: one key, and the file's header: a JSON object. Several keys would come in any order, and the
             same content would be other bytes each time.
+
+    Raises:
+        ValueError: the header has a member of the name `digests` or `digested`.
     """
     ((key, text),) = metadata.items()
     header = json.loads(text)
+    if taken := {DIGESTS, DIGESTED} & header.keys():
+        raise ValueError(f"'{min(taken)}' is a name that tensor files use themselves; choose another")
     found = [_of_header(key, header), *(_of_tensor(name, tensors[name]) for name in sorted(tensors))]
     whole = json.dumps({**header, DIGESTS: found, DIGESTED: True})
     safetensors.torch.save_file(dict(tensors), path, {key: whole})
@@ -40,12 +50,18 @@ def without_digests(metadata: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ValueError: they are not as they were written.
     """
-    return _checked(metadata)[0]
+    return _checked(metadata).plain
 
 
-def _checked(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Metadata without digests, and the digests of the tensors."""
-    plain, known = dict(metadata), []
+class _Checked(NamedTuple):
+    """Metadata without digests, and those of the tensors; None if an older version has written the file."""
+
+    plain: dict[str, str]
+    tensors: list[str] | None
+
+
+def _checked(metadata: Mapping[str, str]) -> _Checked:
+    plain, tensors = dict(metadata), None
     for key, text in metadata.items():
         try:
             header = parsed_json(text)
@@ -56,10 +72,14 @@ def _checked(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         found, mark = header.pop(DIGESTS, None), header.pop(DIGESTED, None)
         if not isinstance(found, list) or not found or mark is not True:
             raise ValueError("it has lost its digests")
-        if found[0] != _of_header(key, header):
+        try:
+            own, plain[key] = _of_header(key, header), json.dumps(header)
+        except RecursionError:
+            raise ValueError("its header is nested too deeply") from None
+        if found[0] != own:
             raise ValueError("its header is not as it was written")
-        plain[key], known = json.dumps(header), found[1:]
-    return plain, known
+        tensors = found[1:]
+    return _Checked(plain, tensors)
 
 
 class TensorFile:
@@ -75,8 +95,11 @@ class TensorFile:
             ValueError: it is not as it was written.
         """
         self._file = file
-        self._metadata, known = _checked(file.metadata() or {})
-        self._known = dict(zip(sorted(self.keys()), known, strict=True)) if known else {}
+        self._metadata, digests = _checked(file.metadata() or {})
+        names = sorted(self.keys())
+        if digests is not None and len(digests) != len(names):
+            raise ValueError(f"it has {len(names)} tensors and digests of {len(digests)}")
+        self._digests = dict(zip(names, digests or (), strict=False))
 
     def metadata(self) -> dict[str, str]:
         """All but the digests."""
@@ -94,12 +117,12 @@ class TensorFile:
             SafetensorError: there is none of this name.
         """
         tensor: Tensor = self._file.get_tensor(name)
-        if name in self._known and self._known[name] != _of_tensor(name, tensor):
+        if name in self._digests and self._digests[name] != _of_tensor(name, tensor):
             raise ValueError(f"{name} is not as it was written")
         return tensor
 
     def shape(self, name: str) -> list[int]:
-        """The shape of a tensor, from the file's header alone."""
+        """The shape of a tensor, from the file's header alone; it is compared when the tensor is read."""
         return list(self._file.get_slice(name).get_shape())
 
 
@@ -109,7 +132,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
     Raises:
         SafetensorError, OSError: there is none, or it is damaged.
-        ValueError: something in it is not as it was written, then or when it is read.
+        ValueError: something in it is not as it was written, now or when it is read.
     """
     with safe_open(path, framework="pt") as file:
         yield TensorFile(file)
@@ -127,8 +150,8 @@ def _of_tensor(name: str, tensor: Tensor) -> str:
 
 
 def _digest(*parts: object) -> str:
-    """64 bits: a guard against accidents, not against somebody who writes both."""
-    whole = hashlib.blake2b(digest_size=8)
+    """64 bits of SHA-256: a guard against accidents, not against somebody who writes both."""
+    whole = hashlib.sha256()
     for part in parts:
         whole.update(part)  # type: ignore[arg-type]
-    return whole.hexdigest()
+    return whole.hexdigest()[:16]

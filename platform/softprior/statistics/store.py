@@ -4,7 +4,8 @@ A store is a folder with `TASK/SITE.safetensors`. A file has, for each token cla
 vectors themselves, and, if the job made it, norms and what the vectors are; docs/activations.md lists the
 tensors.
 The header is one JSON object under the metadata key `softprior-statistics`: format, model fingerprint,
-counts of tokens, documents and sinks per class, and which classes make up `all`.
+counts of tokens, documents and sinks per class, and which classes make up `all`; and the digests of
+`softprior.results.tensor_files`.
 """
 
 from __future__ import annotations
@@ -365,9 +366,9 @@ class _Header(TypedDict):
     documents: NotRequired[int]
 
 
-def _header(metadata: dict[str, str] | None, path: Path, model: str | None) -> _Header:
+def _header(metadata: dict[str, str], path: Path, model: str | None) -> _Header:
     """The header of a file that is of the format and of the model."""
-    header: _Header = json.loads((metadata or {})[KEY])
+    header: _Header = json.loads(metadata[KEY])
     if header["format"] != FORMAT:
         raise UserError(f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})")
     if model is not None and header["model"] != model:
