@@ -25,10 +25,8 @@ def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Ten
     if path.exists():
         return
     chosen = torch.randperm(len(vocabulary), generator=torch_generator(0, "figure background"))[:TOKENS]
-    sample = vocabulary[chosen].float().cpu()
-    write_atomically(
-        path, lambda temporary: save_tensors({"vocabulary": sample}, temporary, {"softprior": "{}"})
-    )
+    sample = {"vocabulary": vocabulary[chosen].float().cpu()}
+    write_atomically(path, lambda temporary: save_tensors(sample, temporary, {"softprior": "{}"}))
 
 
 def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:

@@ -72,9 +72,7 @@ def test_a_deep_prompt_has_one_panel_a_place(tmp_path: Path, drawn: list[Figure]
 
 @pytest.mark.parametrize("size", [1.5e-5, 1.5e-4, 0.0034, 0.25, 7.0, 12_345.0, 100_000.0, 3e6])
 @pytest.mark.parametrize(("low", "high"), [(-1, 1), (-0.6, 1.001), (-1.001, 0.3), (0.2, 1.999)])
-def test_what_is_written_at_an_axis_of_any_size_fits_its_margins(
-    size: float, low: float, high: float
-) -> None:
+def test_labels_at_an_axis_of_any_size_fit_its_margins(size: float, low: float, high: float) -> None:
     figure, panels = page(3, "caption", width=PAGE, height=2.7, title="title", margins=MARGINS)
     for panel in panels:
         panel.set_xlim(low * size, high * size)
