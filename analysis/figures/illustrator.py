@@ -32,8 +32,8 @@ class Illustrator(Observer):
     """An observer of a study that has its trials drawn in a process beside it, some at a time.
 
     Drawing takes some tenths of a second, in which the driver could not listen to the trials. For the same
-    reason a trial has no PDF, which would take as long again. What is not drawn at the end is drawn then, by
-    another process, which is made ready while the last trial runs.
+    reason a trial has no PDF, which would take more than twice as long. What is not drawn at the end is drawn
+    then, by another process, which is made ready while the last trial runs.
 
     Args:
         patience: see `PATIENCE`.

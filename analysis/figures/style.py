@@ -302,7 +302,7 @@ def save(figure: Figure, path: LocationT, *, pdf: bool = True) -> LocationT:
     The same figure gives the same bytes. The PNG comes last: where it is, the PDF is too.
 
     Args:
-        pdf: whether there is one; it takes half of the time, most of it for a font's letters.
+        pdf: whether there is one; it takes longer than the PNG, most of it for a font's letters.
     """
     if pdf:
         with matplotlib.rc_context({"pdf.fonttype": FONTS}):

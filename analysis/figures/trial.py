@@ -38,7 +38,7 @@ def draw_trial(
     Args:
         label: what the trial is called in the title.
         look: of its prior within its study; by default that of the prior alone.
-        pdf: whether there is a PDF beside the PNG, which takes half of the time.
+        pdf: whether there is a PDF beside the PNG, which takes twice as long or more.
     """
     path = folder.posterior(record.id)
     if record.status != "finished" or record.spec.prior is None or not path.exists():
