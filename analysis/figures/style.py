@@ -319,4 +319,4 @@ def save(figure: Figure, path: LocationT, *, pdf: bool = True) -> LocationT:
 def write_png(figure: Figure, target: Path | IO[bytes], dpi: float = DPI) -> None:
     """Draws a figure as PNG, once: `savefig` draws one with a layout engine again, to lay it out."""
     figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(target)
+    FigureCanvasAgg(figure).print_png(target)  # type: ignore[no-untyped-call]
