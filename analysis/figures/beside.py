@@ -22,8 +22,8 @@ no longer than it would for a trial."""
 
 
 ONE_THREAD = thread_environment(1)
-"""Of a process that draws: two took 2.8 times the processor time for the plane of a trial, waiting for each
-other, and a study whose command waits for its figures has other work for the second core."""
+"""Of a process that draws: with two, which wait for each other, a trial's figure takes twice the processor
+time, and a study whose command waits for its figures has other work for the second core."""
 
 
 class Drawing(NamedTuple):

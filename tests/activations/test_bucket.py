@@ -13,9 +13,11 @@ from jobs.activations import FINISHED, main
 from softprior.activations.folder import RunFolder
 from softprior.activations.merging import finish, saved_shards
 from softprior.activations.plan import plan_activations
+from softprior.activations.state import KEY
 from softprior.errors import UserError
 from softprior.results import lease, storage
 from softprior.results.storage import location
+from softprior.results.tensor_files import DIGESTED, DIGESTS
 from tests.activations.test_worker import assert_same_store, read, spec, worker
 from tests.object_store import bucket
 from tests.tracking_server import Server, server
@@ -52,7 +54,12 @@ def test_a_worker_that_died_has_its_shards_in_the_bucket(
 
 def test_sums_in_a_bucket_that_are_damaged_are_told(bucket: str) -> None:
     folder = RunFolder(location(f"{bucket}/damaged"))
-    for content in (b"short", (10**6).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"{}"):
+    said = {"task": "arithmetic", "shards": {}, "sites": {}, DIGESTED: True, DIGESTS: ["of another"]}
+    texts = [b"{}", *(json.dumps({"__metadata__": {KEY: text}}).encode() for text in (5, json.dumps(said)))]
+    sized = [
+        size.to_bytes(8, "little") + text for size, text in ((10**6, b"{}"), *((len(t), t) for t in texts))
+    ]
+    for content in (b"short", *sized):
         folder.partial("arithmetic", "one").write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
             folder.partials("arithmetic")

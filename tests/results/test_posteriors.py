@@ -148,3 +148,13 @@ def test_missing_and_damaged_files_are_named(tmp_path, posterior):
             load_posterior(path)
     with pytest.raises(UserError, match="is damaged or not a posterior file"):
         load_posterior(tmp_path)
+
+
+def test_a_changed_bit_is_named_with_its_tensor(tmp_path, posterior):
+    path = tmp_path / "a.safetensors"
+    save_posterior(path, posterior)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.safetensors is damaged .*: \S+ is not as it was written$"):
+        load_posterior(path)

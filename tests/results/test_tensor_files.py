@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
-from softprior.results.tensor_files import DIGESTED, DIGESTS, open_tensors, save_tensors
+from softprior.results.tensor_files import DIGESTED, DIGESTS, open_tensors, save_tensors, without_digests
 
 SAID = {"said": {"something": [1, 0.1, None]}}
 HEADER = {key: json.dumps(value) for key, value in SAID.items()}
@@ -67,6 +67,14 @@ def test_no_bit_changes_unseen(written: Path, data: st.DataObject) -> None:
     assert metadata == read(written)[0]
     assert tensors.keys() == TENSORS.keys()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_those_who_read_the_header_alone_see_a_change_too(written: Path) -> None:
+    with safe_open(written, framework="pt") as file:
+        metadata = file.metadata()
+    assert without_digests(metadata) == HEADER
+    with pytest.raises(ValueError, match="its header is not as it was written"):
+        without_digests({key: text.replace("0.1", "0.3") for key, text in metadata.items()})
 
 
 def test_a_file_of_an_older_version_is_read_as_it_is(tmp_path: Path) -> None:

@@ -34,3 +34,12 @@ def test_unusable_checkpoints_are_none(tmp_path: Path) -> None:
     whole = (tmp_path / "c").read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
     assert load_checkpoint(tmp_path / "half", "trial") is None
+
+
+def test_a_checkpoint_with_a_changed_bit_is_none(tmp_path: Path) -> None:
+    """The numbers of its tensors come last in the file."""
+    saved(tmp_path / "c")
+    content = bytearray((tmp_path / "c").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "c").write_bytes(content)
+    assert load_checkpoint(tmp_path / "c", "trial") is None
