@@ -98,7 +98,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
             )
         return FINISHED
     # Ray warns of every pool of actors that arguments might be lost, which a new round would fix.
-    cluster = Cluster(spec.resources, quiet=True)
+    cluster = Cluster(spec.resources, quiet=True, trials=False)
     stop.orderly = True
     try:
         with Watch(console, plan) as watch:

@@ -7,6 +7,7 @@ import gc
 gc.disable()  # until all is imported, which stays: looking through it takes a fifth of that time
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from functools import lru_cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
+
+# To rewrite assertions takes ten seconds in each process, so they are kept, as is what is compiled in
+# processes that tests start, even where the environment says otherwise.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Before torch is imported, here or in a process that a test starts: two threads in each of several
 # processes slow each other down tenfold, and sums in another order are other numbers.

@@ -15,6 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -304,16 +305,20 @@ def save(figure: Figure, path: LocationT, *, pdf: bool = True) -> LocationT:
     Args:
         pdf: whether there is one; it takes longer than the PNG, most of it for a font's letters.
     """
+    figure.set_dpi(DPI)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")  # it is laid out once for both
     if pdf:
         with matplotlib.rc_context({"pdf.fonttype": FONTS}):
-            write_atomically(
-                vector(path),
-                lambda temporary: figure.savefig(
-                    temporary, dpi=DPI, format="pdf", metadata={"CreationDate": None}
-                ),
-            )
+            write_atomically(vector(path), lambda temporary: write_pdf(figure, temporary))
     write_atomically(path, lambda temporary: write_png(figure, temporary))
     return path
+
+
+def write_pdf(figure: Figure, target: Path) -> None:
+    """Draws a figure as PDF, once; images in it have the figure's dots per inch."""
+    FigureCanvasPdf(figure).print_pdf(target, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
 
 
 def write_png(figure: Figure, target: Path | IO[bytes], dpi: float = DPI) -> None:

@@ -14,6 +14,5 @@ from tests.activations.test_worker import spec
 
 def run(folder: RunFolder, **changes: Any) -> dict[str, Any]:
     """The summary of a run in this process, with a worker of Ray's."""
-    return run_activations(
-        plan_activations(spec(**changes)), folder, Cluster(ResourcesSpec(cpus=1)), lambda _: None
-    )
+    cluster = Cluster(ResourcesSpec(cpus=1), trials=False)
+    return run_activations(plan_activations(spec(**changes)), folder, cluster, lambda _: None)

@@ -26,6 +26,8 @@ from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Comparison, FrozenLM
 from softprior.models.replica import start_replica, wait_for
 from softprior.prompt import Batch
+from softprior.studies.cluster import NICENESS
+from softprior.studies.ray_private import bare_cluster
 from softprior.studies.watchdog import stalls, watched
 from softprior.testing.families import random_model
 from softprior.testing.hosts import CLOSE, PASSED_ON, example_batch, example_prompts
@@ -63,20 +65,22 @@ def replica(load: Any = LLAMA, tokens: int | None = 500) -> Any:
 def cluster() -> Iterator[None]:
     # Workers cannot import a test module, so what is in it travels as it is.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    before = os.environ.pop("RAY_ADDRESS", None)
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=128 * 2**20,
-        _system_config={"prestart_worker_first_driver": False},
-    )
+    patch = pytest.MonkeyPatch()
+    patch.delenv("RAY_ADDRESS", raising=False)
+    patch.setenv(NICENESS, "0")  # at Ray's own, replicas wait for all other tests
+    with bare_cluster():
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=128 * 2**20,
+            _system_config={"prestart_worker_first_driver": False},
+        )
     yield
     ray.shutdown()
-    if before is not None:
-        os.environ["RAY_ADDRESS"] = before
+    patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,8 @@ def test_results_from_mlflow_are_those_of_the_folder(
     assert own.study == fetched.study
 
 
-def test_what_mlflow_does_not_have_is_said(uri: str, tmp_path: Path):
+def test_what_mlflow_does_not_have_is_said(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match="has no study 'absent'; it has no studies"):
         Results.from_mlflow(uri, "absent", tmp_path / "fetched")
     open_experiment(uri, "softprior/begun", tmp_path)

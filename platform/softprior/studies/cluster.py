@@ -52,17 +52,24 @@ class Cluster:
 
     Args:
         quiet: Ray's backend logs nothing but the reason it dies.
+        trials: workers of a cluster of our own run trials, and import what these need as they start. Ray Data
+            has three workers of its own beside those that read, which would import it for nothing.
 
     Attributes:
         nodes: resources of each node, including those an autoscaling cluster may add; empty until connected.
     """
 
     def __init__(
-        self, resources: ResourcesSpec, placement: PlacementSpec = HERE, quiet: bool = False
+        self,
+        resources: ResourcesSpec,
+        placement: PlacementSpec = HERE,
+        quiet: bool = False,
+        trials: bool = True,
     ) -> None:
         self._resources = resources
         self._placement = placement
         self._quiet = quiet
+        self._trials = trials
         self._thread: threading.Thread | None = None
         self._connected = threading.Event()
         self._finished = threading.Event()
@@ -140,7 +147,8 @@ class Cluster:
         Clients of a shared model need little of it. A worker with a GPU learns which one is its own only with
         its trial, and must not have looked for GPUs before.
         """
-        return "" if has_shared_hosts(self._placement) or self._resources.gpus else PRELOADED
+        own_model = not has_shared_hosts(self._placement) and not self._resources.gpus
+        return PRELOADED if self._trials and own_model else ""
 
     def _hold(self) -> None:
         # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the

@@ -24,7 +24,7 @@ def saved(patch: pytest.MonkeyPatch, dpi: int) -> list[Figure]:
         write(figure, target, dpi)
 
     patch.setattr(style, "write_png", keep)
-    patch.setattr(Figure, "savefig", lambda _, target, **__: Path(target).touch())
+    patch.setattr(style, "write_pdf", lambda _, target: Path(target).touch())
     return figures
 
 

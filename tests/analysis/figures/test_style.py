@@ -156,7 +156,7 @@ def test_a_figure_is_written_twice_whole_and_the_same_again(tmp_path: Path, monk
         Path(target).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(style, "write_pdf", full)
     monkeypatch.setattr(style, "write_png", full)
     with pytest.raises(OSError, match="disk full"):
         save(figure, path)
