@@ -14,7 +14,7 @@ from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
 from softprior.inputs.base import Spec, parsed_json
 from softprior.prompt import Prompt
-from softprior.results.files import write_json
+from softprior.results.digested import digested_text, write_digested
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import Location
 
@@ -72,7 +72,7 @@ def stands(line: Line, study: Study) -> bool:
 
 def save_connectivity(folder: StudyFolder, found: Connectivity) -> Location:
     """Writes the lines beside the study's table; returns the file."""
-    write_json(folder.connectivity, found.model_dump(mode="json"))
+    write_digested(folder.connectivity, found.model_dump(mode="json"))
     return folder.connectivity
 
 
@@ -86,7 +86,7 @@ def load_connectivity(folder: StudyFolder) -> Connectivity | None:
     if not path.exists():
         return None
     try:
-        return Connectivity.model_validate(parsed_json(path.read_text(encoding="utf-8")))
+        return Connectivity.model_validate(parsed_json(digested_text(path)))
     except (ValidationError, ValueError):
         raise UserError(
             f"{path} is damaged or of another version; run python -m jobs.connectivity again"

@@ -23,7 +23,7 @@ from softprior.inputs.entries import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples, schema
 from softprior.results.folder import GONE
 from softprior.results.probed import Probed, Removal
-from softprior.results.records import Record, Score, TaskScore, save_record
+from softprior.results.records import Record, Score, TaskScore, load_record, save_record
 from tests.builders import Finished, with_seeds
 
 TEXT = Entry(name="language", params={"length": 24})
@@ -132,7 +132,7 @@ def test_intervals_for_other_examples_are_those_of_paired_rows(
     (own,) = rows.values()
     generator = np.random.default_rng(0)
     for path in folder.records.glob("*.json"):
-        record = on_text(Record.model_validate_json(path.read_text(encoding="utf-8")), WITHOUT)
+        record = on_text(load_record(path), WITHOUT)
         if record.spec.prior is None:
             save_record(path, record)
             continue

@@ -24,7 +24,7 @@ from jobs.support.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Continued, save_record
+from softprior.results.records import Continued, load_record, save_record
 from softprior.studies.observers import Work
 from softprior.studies.table import write_study
 from tests.builders import Finished, with_seeds
@@ -149,10 +149,10 @@ def test_a_prior_that_fails_everywhere_leaves_quality_undecided(
     for planned in (True, False):
         folder = with_seeds(finished_study, tmp_path / str(planned), 3)
         for path in folder.records.glob("*.json"):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if (record["spec"]["prior"] or {}).get("name") == "fitted":
-                record |= {"status": "failed", "error": "step 3: the loss is nan", "test": None}
-                path.write_text(json.dumps(record), encoding="utf-8")
+            record = load_record(path)
+            if record.spec.prior is not None and record.spec.prior.name == "fitted":
+                why = {"status": "failed", "error": "step 3: the loss is nan", "test": None}
+                save_record(path, record.model_copy(update=why))
         if planned:
             design = design_of(finished_study.plan.trials).model_dump(mode="json")
             folder.study.write_text(json.dumps(header(folder) | {"design": design}), encoding="utf-8")

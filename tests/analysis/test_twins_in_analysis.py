@@ -479,9 +479,7 @@ def test_comparisons_at_the_end_have_the_noise_of_twins(
 ) -> None:
     said = []
     for one in (folder, without):
-        records = [
-            Record.model_validate_json(path.read_text()) for path in sorted(one.records.glob("*.json"))
-        ]
+        records = [load_record(path) for path in sorted(one.records.glob("*.json"))]
         print_comparisons(Console(width=80, markup=False), records, one.root)
         said.append(capsys.readouterr().out)
     assert "twins" in said[0]

@@ -22,7 +22,7 @@ from jobs import compare as command
 from jobs import report
 from jobs.support.outcomes import print_comparisons
 from softprior.inputs.entries import Entry, Shown
-from softprior.results.records import Record
+from softprior.results.records import load_record
 from tests.builders import Finished, with_seeds
 
 
@@ -43,7 +43,7 @@ def test_a_study_of_nine_seeds_is_compared_within_the_window(
     assert max(map(len, text.splitlines())) <= 80 < max(map(len, whole.splitlines()))
     assert text.split() == whole.split()
     (line,) = [line for line in text.splitlines() if line.startswith("fitted")]
-    found = [Record.model_validate_json(path.read_text()) for path in folder.records.glob("*.json")]
+    found = [load_record(path) for path in folder.records.glob("*.json")]
     by_prior = {
         name: {
             r.spec.seed: r.test.loss for r in found if r.test and r.spec.prior and r.spec.prior.name == name
@@ -64,7 +64,7 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = with_seeds(finished_study, tmp_path, 3)
-    records = [Record.model_validate_json(path.read_text()) for path in sorted(folder.records.glob("*.json"))]
+    records = [load_record(path) for path in sorted(folder.records.glob("*.json"))]
     labelled = []
     for record in records:
         prior = record.spec.prior

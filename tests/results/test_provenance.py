@@ -30,6 +30,7 @@ def package(tmp_path: Path) -> Path:
     (package / "results").mkdir(parents=True)
     shutil.copy(provenance.__file__, package / "results")
     (package / "prior.py").write_text("SCALE = 1\n")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
     return package
 
 

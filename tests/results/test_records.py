@@ -133,7 +133,7 @@ def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change, fault):
     path = tmp_path / "a.json"
     save_record(path, RECORD)
     text = path.read_text()
-    value = json.loads(text)
+    value = RECORD.model_dump(mode="json")
     path.write_text(
         {
             "empty": "",

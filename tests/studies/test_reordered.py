@@ -19,6 +19,7 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
+from softprior.results.tables import save_table
 from softprior.seeding import derive
 from softprior.studies.describe import describe, listed
 from softprior.studies.estimate import total_cost
@@ -210,7 +211,7 @@ def test_results_leave_them_out_wherever_they_would_be_seeds(
     assert pairs.apart.tolist() == [abs(losses[one] - losses[of]) for one, of in again.items()]
     assert min(pairs.apart) > 0
     folder = twinned_study.copy(tmp_path)
-    pq.write_table(pq.read_table(folder.table).drop_columns(["reordered"]), folder.table)
+    save_table(folder.table, pq.read_table(folder.table).drop_columns(["reordered"]))
     old = Results(folder.root)
     assert list(old.trials.trial) == list(plain.trials.trial), "a table from before there were any"
     assert list(old.table.twin.dropna()) == list(plain.table.twin.dropna())

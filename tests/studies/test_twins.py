@@ -230,7 +230,7 @@ def test_tables_from_before_there_were_twins_are_read(tmp_path: Path, finished_s
     folder = finished_study.copy(tmp_path)
     table = pq.read_table(folder.table)
     assert table.schema.field("twin").type == "string"
-    pq.write_table(table.drop_columns(["twin"]), folder.table)
+    pq.write_table(table.drop_columns(["twin"]).replace_schema_metadata(None), folder.table)
     results = Results(folder.root)
     assert results.trials.twin.isna().all()
     assert list(results.trials.trial) == list(finished_study.records)

@@ -25,12 +25,13 @@ def read_table(path: Location) -> pd.DataFrame:
         FileNotFoundError: it does not exist.
         UserError: it is damaged.
     """
-    import pandas as pd
     import pyarrow as pa
+
+    from softprior.results.tables import load_table
 
     try:
         with local_copy(path) as here:
-            return pd.read_parquet(here)
+            return load_table(here)[0].to_pandas()
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:

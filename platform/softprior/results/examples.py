@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.base import parsed_json
 from softprior.inputs.labels import counted
-from softprior.results.files import write_atomically
 from softprior.results.folder import GONE
 from softprior.results.storage import Location, local_copy
+from softprior.results.tables import load_table, save_table
 
 FORMAT = 1
 """Version of the layout, in the file's metadata."""
@@ -86,8 +83,7 @@ def save_examples(path: Location, trial: str, rows: Mapping[str, Sequence[Exampl
         {"task": task, **row._asdict(), "expected": list(row.expected), **row.metrics} for task, row in found
     ]
     table = pa.Table.from_pylist(values, schema=schema(metrics))
-    header = {"softprior": json.dumps({"format": FORMAT, "trial": trial})}
-    write_atomically(path, lambda temporary: pq.write_table(table.replace_schema_metadata(header), temporary))
+    save_table(path, table, {"format": FORMAT, "trial": trial})
 
 
 def load_examples(path: Location, trial: str, count: int) -> pa.Table:
@@ -103,8 +99,7 @@ def load_examples(path: Location, trial: str, count: int) -> pa.Table:
     remedy = f"delete the record of trial {trial} to run it again"
     try:
         with local_copy(path) as here:
-            table = pq.read_table(here)
-        header = parsed_json((table.schema.metadata or {}).get(b"softprior", b"null").decode())
+            table, header = load_table(here)
     except FileNotFoundError:
         raise UserError(f"there is no file {path} of examples; {GONE}") from None
     except (pa.ArrowException, ValueError, OSError) as error:

@@ -52,8 +52,13 @@ def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Location, value: object) -> None:
     """Writes a JSON file atomically; NaN and infinite values become null."""
-    text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    text = json_text(value)
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def json_text(value: object) -> str:
+    """What `write_json` writes."""
+    return json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def version_of(path: Path) -> tuple[int, ...]:

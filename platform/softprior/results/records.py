@@ -15,7 +15,7 @@ from softprior.inputs.base import Spec, parsed_json
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.inputs.validation import path_of
-from softprior.results.files import write_json
+from softprior.results.digested import digested_text, write_digested
 from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.sanity import SUPERSEDED, Check
 from softprior.results.storage import Location, listed
@@ -245,7 +245,7 @@ class Record(Spec):
 
 def save_record(path: Location, record: Record) -> None:
     """Writes a record atomically."""
-    write_json(path, record.model_dump(mode="json"))
+    write_digested(path, record.model_dump(mode="json"))
 
 
 def load_record(path: Location) -> Record:
@@ -255,7 +255,7 @@ def load_record(path: Location) -> Record:
         UserError: the file is damaged or of another format.
     """
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+        return Record.model_validate_json(digested_text(path))
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not a record; remove it to run the trial again") from None
     except ValueError as error:
@@ -267,8 +267,10 @@ def load_record(path: Location) -> Record:
 
 def _fault(error: ValueError) -> str:
     """What is wrong with a record."""
-    if not isinstance(error, ValidationError):
+    if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return "it is not valid JSON"

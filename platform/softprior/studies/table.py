@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from softprior.errors import UserError
 from softprior.inputs.entry_texts import names
@@ -13,12 +12,13 @@ from softprior.inputs.labels import NO_TERMS, Axes, axes, labels
 from softprior.inputs.specs import REPEATS, Probe, TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
-from softprior.results.files import write_atomically, write_json
+from softprior.results.files import write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.means import over_places
 from softprior.results.probed import PROBE_NUMBERS
 from softprior.results.provenance import code
 from softprior.results.records import Cost, Record, Score, read_study
+from softprior.results.tables import save_table
 from softprior.studies.components import Components
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -190,7 +190,7 @@ def write_table(
     probes = dict.fromkeys(probe for trial in trials for probe in trial.evaluation.probes)
     schema = columns(tasks.values(), read.values(), probes)
     table = pa.Table.from_pylist(rows, schema=schema)
-    write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
+    save_table(folder.table, table)
 
 
 def _shown(own: Axes) -> dict[str, str | None]:

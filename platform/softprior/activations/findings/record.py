@@ -11,7 +11,7 @@ from softprior.activations.findings.prompts import SitePrompts
 from softprior.activations.findings.sites import SiteFindings
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
-from softprior.results.files import write_json
+from softprior.results.digested import digested_text, write_digested
 from softprior.results.numbers import Numbers
 from softprior.results.storage import Location
 
@@ -69,7 +69,7 @@ def known(sites: Mapping[str, Found | Unread]) -> dict[str, Found]:
 
 def save_findings(path: Location, found: Findings) -> None:
     """Writes findings atomically; the file reads back as the same value."""
-    write_json(path, found.model_dump(mode="json"))
+    write_digested(path, found.model_dump(mode="json"))
 
 
 def load_findings(path: Location) -> Findings:
@@ -79,7 +79,7 @@ def load_findings(path: Location) -> Findings:
         UserError: the file is damaged, or of code that found other numbers.
     """
     try:
-        return Findings.model_validate_json(path.read_text(encoding="utf-8"))
+        return Findings.model_validate_json(digested_text(path))
     except ValueError as error:
         first = str(error).splitlines()[0]
         raise UserError(

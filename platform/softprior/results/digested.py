@@ -1,0 +1,53 @@
+"""JSON files of our own that end with a digest of what stands before it, so that a changed bit is found."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+from softprior.results.files import json_text, write_atomically
+from softprior.results.storage import Location
+
+DIGEST = "digest"
+"""The last member of such a file: 64 bits of SHA-256, in hexadecimal digits."""
+
+_END = ',\n "%s": "%s"\n}\n'
+_LENGTH = len(_END % (DIGEST, 16 * "0"))
+_FOUND = re.compile(re.escape(_END % (DIGEST, "@")).replace("@", "([0-9a-f]{16})").encode())
+
+
+def write_digested(path: Location, value: Mapping[str, object]) -> None:
+    """Writes a JSON object that is not empty, atomically; NaN and infinite values become null.
+
+    Raises:
+        ValueError: it has a member of the name `digest`.
+    """
+    if DIGEST in value:
+        raise ValueError(f"'{DIGEST}' is a name that the file uses itself; choose another")
+    text = json_text(value).removesuffix("\n}\n")
+    whole = text + _END % (DIGEST, _digest(text.encode()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(whole.encode()))
+
+
+def digested_text(path: Location) -> str:
+    """The JSON text of such a file, without its digest.
+
+    The text of a file without a digest, which an older version has written, is as it is. A digest that cannot
+    be recognised any more stays in the text, and whoever validates it finds a member that does not exist.
+
+    Raises:
+        ValueError: it is not as it was written, or not UTF-8.
+    """
+    content = path.read_bytes()
+    end = _FOUND.fullmatch(content[-_LENGTH:])
+    if end is None:
+        return content.decode()
+    own = content[:-_LENGTH]
+    if _digest(own) != end[1].decode():
+        raise ValueError("it is not as it was written")
+    return own.decode() + "\n}\n"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,57 @@
+"""Parquet files of our own, with a digest of their rows, so that a changed bit is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from softprior.inputs.base import parsed_json
+from softprior.results.files import write_atomically
+from softprior.results.storage import Location
+
+KEY = "softprior"
+"""Of the header, a JSON object among a file's metadata."""
+
+DIGEST = "digest"
+"""Member of the header: 64 bits of SHA-256."""
+
+
+def save_table(path: Location, table: pa.Table, header: Mapping[str, Any] | None = None) -> None:
+    """Writes a table atomically.
+
+    Args:
+        header: what the file says of itself.
+    """
+    said = dict(header or {})
+    whole = table.replace_schema_metadata({KEY: json.dumps(said | {DIGEST: _digest(table, said)})})
+    write_atomically(path, lambda temporary: pq.write_table(whole, temporary))
+
+
+def load_table(path: Path) -> tuple[pa.Table, object]:
+    """Reads a table and its header, without the digest; null if another program has written the file.
+
+    A file without a digest, which an older version has written, is read as it is.
+
+    Raises:
+        ArrowException, OSError: the file is damaged or missing.
+        ValueError: it is not as it was written.
+    """
+    table = pq.read_table(path)
+    header = parsed_json((table.schema.metadata or {}).get(KEY.encode(), b"null").decode())
+    if isinstance(header, dict):
+        digest = header.pop(DIGEST, None)
+        if digest is not None and digest != _digest(table, header):
+            raise ValueError("it is not as it was written")
+    return table, header
+
+
+def _digest(table: pa.Table, header: Mapping[str, Any]) -> str:
+    """Of what is in the file, in whatever pages: another version of Arrow may write it in other ones."""
+    content = repr((sorted(header.items()), table.column_names, table.to_pylist()))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
