@@ -59,14 +59,24 @@ def test_a_machine_too_busy_for_ray_is_one_sentence(monkeypatch, tmp_path, capsy
     assert "Ray did not start on this machine within 0 seconds" in said
 
 
-def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(
+def test_more_cpus_than_the_machine_has_are_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    file = study_file(tmp_path / "small.yaml", resources={"cpus": 999})
+    said = refused(capsys, str(file), "--results", str(tmp_path / "results"))
+    assert re.search(r"a trial or worker asks for 999 CPUs .* lower resources\.cpus", said)
+    assert not (tmp_path / "results").exists()
+
+
+def test_more_gpus_than_any_node_has_are_refused_and_ray_is_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = ours()
-    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False}, resources={"cpus": 999})
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False}, resources={"cpus": 1, "gpus": 999})
     said = refused(capsys, str(file), "--results", str(tmp_path))
-    assert re.search(r"a trial or worker asks for 999 CPUs .* lower resources\.cpus", said)
+    assert re.search(r"a trial or worker asks for 1 CPU and 999 GPUs, but .* lower resources\.cpus", said)
     import ray
 
     assert not ray.is_initialized()

@@ -20,7 +20,7 @@ import yaml
 from softprior.errors import UserError, hidden
 from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
 from softprior.studies import ray_private
-from softprior.studies.placement import has_shared_hosts, logical_cpus, require_room, trial_threads
+from softprior.studies.placement import has_shared_hosts, logical_cpus, require_cpus, require_room, trial_threads
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
 from softprior.training.threads import thread_environment
 
@@ -78,8 +78,14 @@ class Cluster:
         self.nodes: list[dict[str, float]] = []
 
     def start(self) -> None:
-        """Starts to connect and returns soon: Ray takes seconds, in which the driver can do other work."""
+        """Starts to connect and returns soon: Ray takes seconds, in which the driver can do other work.
+
+        Raises:
+            UserError: this machine, if a cluster of our own is to run on it, has too few CPUs.
+        """
         if self._thread is None:
+            if not elsewhere():
+                require_cpus(self._resources, self._placement)
             self._set_environment()
             # Imported here: in the thread, imports of the caller, which has many of its own, would delay it.
             with suppress(Exception):  # raised again where somebody waits for the cluster

@@ -58,6 +58,17 @@ def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | No
     return machine_cpus() + math.ceil(CLIENT_CPUS * (concurrent(resources, placement) or 0))
 
 
+def require_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> None:
+    """Checks what can be known of this machine before Ray has started on it; of GPUs only Ray knows.
+
+    Raises:
+        UserError: it has fewer CPUs than a study needs at once.
+    """
+    if not (placement.gpus if has_shared_hosts(placement) else resources.gpus):
+        cpus = logical_cpus(resources, placement) or machine_cpus()
+        require_room([{"CPU": cpus, "GPU": 0}], resources, placement)
+
+
 def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> None:
     """Checks that the nodes Ray reports have what a study needs at once.
 
