@@ -197,7 +197,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")
     if any(1 < row.seeds < FOUR and row.more_seeds != 0 for row in rows):
-        lines.append("two or three seeds do not tell how many are needed, so 'add' says nothing of them")
+        lines.append("two or three seeds do not tell how many more are needed")
     missing = [row.interval.missing for row in rows if row.seeds > 1 and row.interval is not None]
     if TWO_SEEDS in missing:
         lines.append("two seeds have no interval; add seeds")

@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m jobs.activations jobs/studies/activations.yaml tokens=20000 --dry-run",
     )
     parser.add_argument("file", help="what to read (YAML), or its name in jobs/studies")
-    parser.add_argument("override", nargs="*", help="values to change: key.path=value, such as sample=500")
+    parser.add_argument(
+        "override", nargs="*", default=[], help="values to change: key.path=value, such as sample=500"
+    )
     add_code(parser, "a Python file with tasks of your own (runs it, here and on the workers)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read and what it costs")
     parser.add_argument(

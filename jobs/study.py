@@ -15,10 +15,11 @@ from jobs.support.exits import FINISHED, status_of
 from jobs.support.options import add_code, study_path
 from jobs.support.screen import screen, tell
 from jobs.support.stopping import Stop, how_to_go_on, stoppable
+from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.library.studies import destination, load_study, plan, run, use_code
 from softprior.studies.again import AGAIN
-from softprior.studies.cluster import Cluster
+from softprior.studies.cluster import Cluster, lacks_gpu
 from softprior.studies.importing import importing
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("study", help="the study file (YAML), or the name of one in jobs/studies")
     parser.add_argument(
-        "override", nargs="*", help="values to change: key.path=value, such as training.steps=50"
+        "override",
+        nargs="*",
+        default=[],  # without it argparse says that overrides are required
+        help="values to change: key.path=value, such as training.steps=50",
     )
     add_code(
         parser,
@@ -90,6 +94,8 @@ def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
     ending.callback(cluster.stop)
     with console.status("planning the study"):  # seconds, most of them imports
         if not options.dry_run and not to.folder.table.exists():
+            if (reason := lacks_gpu(found.model)) is not None:
+                raise UserError(reason)
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
         with importing():
             planned = plan(found, str(path))

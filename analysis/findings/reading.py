@@ -19,7 +19,7 @@ from analysis.findings.study import Run, Study, is_faulty, repeats_of, runs_of
 from softprior.errors import InUseError, UserError
 from softprior.inputs.labels import Axes, axes, by_number, counted, in_line, short_ids
 from softprior.inputs.specs import REPEATS
-from softprior.library.reading import has_posterior, table_problem
+from softprior.library.reading import has_posterior, read_table, table_problem
 from softprior.library.results import Results
 from softprior.results.background import load_background
 from softprior.results.files import file_lock
@@ -234,6 +234,8 @@ def require_records(folder: StudyFolder) -> None:
         UserError: it has a table and no records.
     """
     if folder.table.exists() and not listed(folder.records, "*.json"):
+        if set(read_table(folder.table)["status"]) <= {"pending"}:
+            raise UserError(f"no trial of {folder.root} has ended yet; run the study again to continue it")
         raise UserError(
             f"{folder.root} has a table of trials but no records, from which all else is computed; read "
             f"the table with sp.Results('{folder.root}').trials, or run the study again"

@@ -159,7 +159,7 @@ def test_what_is_damaged_was_sound() -> None:
     assert found(lambda: list(rows(file("rows.jsonl", LINES))))
     assert found(lambda: survey([file("questions.json", ASKED)]))
     assert found(lambda: read_code(file("own.py", CODE)))
-    assert found(lambda: load_record(file("record.json", RECORD.read_bytes())))
+    assert found(lambda: load_record(file(RECORD.name, RECORD.read_bytes())))
     content = save({TENSOR: torch.ones(1, 2)}, {KEY: EMBEDDED.decode()})
     assert found(lambda: load_embedded(file("embedded.safetensors", content)))
     for kind in READERS:
@@ -450,7 +450,7 @@ def test_posteriors_read_back(header: dict[str, Any], steps: set[int]) -> None:
 @few
 @given(damaged(RECORD.read_bytes()))
 def test_records(content: bytes) -> None:
-    found(lambda: load_record(file("record.json", content)))
+    found(lambda: load_record(file(RECORD.name, content)))
     found(lambda: read_study(file("study.json", content)))
 
 

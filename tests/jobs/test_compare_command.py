@@ -23,6 +23,7 @@ from jobs import report
 from jobs.support.outcomes import print_comparisons
 from softprior.inputs.entries import Entry, Shown
 from softprior.results.records import load_record
+from softprior.studies.table import write_table
 from tests.builders import Finished, with_seeds
 
 
@@ -250,6 +251,19 @@ def test_seeds_that_are_not_enough_for_very_many_rows() -> None:
     row = Row(where="", value="b", reference="a", rates=None, budgets=(1, 1), seeds=5, least_p=2 / 2**5)
     (line,) = [line for line in caption([row] * 600) if "at best" in line]
     assert line.endswith(": more than 63 seeds are needed for 0.05")
+
+
+def test_a_study_that_was_stopped_before_any_trial_ended_is_said_to_be_that(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    for record in folder.records.glob("*.json"):
+        record.unlink()
+    write_table(folder, finished_study.plan.trials, finished_study.plan.components, {})
+    for run, given in ((command.main, [str(folder.root), "prior"]), (report.main, [str(folder.root)])):
+        assert run(given) == 2
+        said = capsys.readouterr().err
+        assert said.endswith("has ended yet; run the study again to continue it\n"), said
 
 
 def test_a_study_of_which_only_the_table_is_left_is_said_to_be_that(

@@ -223,7 +223,7 @@ def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, 
     for method in (METHODS["soft"](tokens=8), METHODS["deep"](tokens=8, last=2), METHODS["prefix"](tokens=8)):
         places = method.places(shape.blocks)
         vectors = {place: torch.zeros(8, shape.width(place)) for place in places}
-        header = {"trial": "a", "model": {"fingerprint": known_model(model).fingerprint}}
+        header = {"trial": str(len(places)), "model": {"fingerprint": known_model(model).fingerprint}}
         path = tmp_path / "results" / "tuned" / "posteriors" / f"{len(places)}.safetensors"
         save_posterior(path, Posterior(header, vectors, vectors, {}))
     assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run", "--all"]) == 0
@@ -405,6 +405,9 @@ def test_a_gpu_that_this_machine_lacks_is_refused_before_trials_and_noted_in_a_d
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     file = study_file(tmp_path / "small.yaml", model={"id": "tiny", "device": "cuda"})
+    assert command.main([str(file), "--results", str(tmp_path / "results")]) == 2
+    assert "error: model.device = 'cuda', but torch sees no GPU" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists(), "nothing is left of it"
     study = load_grid(file)
     with pytest.raises(UserError, match=r"model\.device = 'cuda', but torch sees no GPU"):
         run_trials(study, [], StudyFolder(tmp_path / "none"), [], Cluster(study.resources))

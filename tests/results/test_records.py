@@ -79,14 +79,15 @@ def test_a_record_from_before_a_choice_keeps_its_meaning_and_its_id(tmp_path):
     del value["spec"]["pairing"], value["spec"]["training"]["normalisation"], value["steps"][0]["labels"]
     for later in ("also", "probes", "examples", "cost", "sanity"):
         del value[later]
-    (tmp_path / "a.json").write_text(json.dumps(value))
-    read = load_record(tmp_path / "a.json")
+    path = tmp_path / f"{value['id']}.json"
+    path.write_text(json.dumps(value))
+    read = load_record(path)
     assert (read.also, read.probes, read.examples, read.cost, read.sanity) == ((), (), None, None, ())
     assert (read.spec.training.normalisation, read.spec.pairing) == ("step", "noise")
     assert read.spec.id == "f0aa22e67a1c4498" != SPEC.id
     assert read.steps == RECORD.steps
-    save_record(tmp_path / "b.json", read)
-    assert load_record(tmp_path / "b.json") == read
+    save_record(path, read)
+    assert load_record(path) == read
 
 
 def test_a_check_that_found_fault_with_good_trials_is_read_no_more(tmp_path):
@@ -94,8 +95,9 @@ def test_a_check_that_found_fault_with_good_trials_is_read_no_more(tmp_path):
         {"name": "shifted_label", "number": 3e-5, "verdict": "fault"},
         {"name": "labels", "number": 1.0, "verdict": "passed"},
     )
-    (tmp_path / "a.json").write_text(json.dumps(RECORD.model_dump(mode="json") | {"sanity": checks}))
-    assert [check.name for check in load_record(tmp_path / "a.json").sanity] == ["labels"]
+    path = tmp_path / f"{RECORD.id}.json"
+    path.write_text(json.dumps(RECORD.model_dump(mode="json") | {"sanity": checks}))
+    assert [check.name for check in load_record(path).sanity] == ["labels"]
 
 
 def test_a_failed_trials_record_survives_too(tmp_path):

@@ -74,7 +74,9 @@ def test_more_gpus_than_any_node_has_are_refused_and_ray_is_stopped(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = ours()
-    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False}, resources={"cpus": 1, "gpus": 999})
+    file = study_file(
+        tmp_path / "small.yaml", tracking={"enabled": False}, resources={"cpus": 1, "gpus": 999}
+    )
     said = refused(capsys, str(file), "--results", str(tmp_path))
     assert re.search(r"a trial or worker asks for 1 CPU and 999 GPUs, but .* lower resources\.cpus", said)
     import ray

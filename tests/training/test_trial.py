@@ -524,9 +524,11 @@ def test_a_trial_whose_files_changed_after_planning_is_not_that_trial(tmp_path: 
     for spec in earlier:
         run(spec, tmp_path / spec.id)
         files.append(StudyFolder(tmp_path / spec.id).posterior(spec.id))
-    prior = PRIORS["posterior"](file=files[0])
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(files[0].read_bytes())
+    prior = PRIORS["posterior"](file=mine)
     spec = trial(method=method, prior=prior, steps=1)
     assert found_files(spec) == files_fingerprint(prior, [])
     before = found_files(spec)
-    files[0].write_bytes(files[1].read_bytes())
+    mine.write_bytes(files[1].read_bytes())
     assert found_files(spec) != before

@@ -320,7 +320,7 @@ def _apply(data: dict[str, object], override: str) -> list[Key]:
         raise UserError(
             f"the override {shortened(path)!a} contains an invisible character, {unseen}; write its key anew"
         )
-    parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
+    parts = re.sub(r"\[(-?\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
     if not separator or not all(parts):
         raise UserError(
             f"the override '{override}' must have the form key.path=value, such as training.steps=5"

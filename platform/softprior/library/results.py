@@ -77,7 +77,20 @@ class ByTrial(dict[str, ValueT]):
     """Values by trial id. Brackets also take the first characters of an id, as printed tables show them."""
 
     def __missing__(self, trial: str) -> ValueT:
-        return self[full_id(trial, self)]
+        return self[full_id(trial, self.keys())]
+
+    def __contains__(self, trial: object) -> bool:
+        try:
+            return isinstance(trial, str) and full_id(trial, self.keys()) in self.keys()
+        except UnknownTrialError:
+            return False
+
+    def get(self, trial: str, default: Any = None) -> Any:
+        """The value of a trial, whose id may be cut short too; `default` if there is none."""
+        try:
+            return self[trial]
+        except UnknownTrialError:
+            return default
 
 
 def full_id(trial: str, known: Collection[str]) -> str:
@@ -86,6 +99,10 @@ def full_id(trial: str, known: Collection[str]) -> str:
     Raises:
         UnknownTrialError: it begins none of the known ones, or several, or is shorter than in any table.
     """
+    if not isinstance(trial, str):
+        raise UnknownTrialError(
+            f"{trial!r} is not the id of a trial; Results.table lists the ids, which are texts"
+        )
     if trial in known:
         return trial
     found = [i for i in known if i.startswith(trial)] if len(trial) >= SHORTEST else []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from softprior.errors import UserError
 from softprior.inputs.specs import StudySpec, TrackingSpec, TrialSpec
 from softprior.library.results import Results, Tracked
 from softprior.results.files import require_folder
@@ -89,6 +91,8 @@ def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
     Raises:
         UserError: something is wrong with the file; the sentence names the key.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"load_study takes the path of a study file, not {path!r}")
     return load(Path(path), overrides)
 
 
@@ -101,6 +105,8 @@ def plan(study: StudySpec | SearchStudy, where: str | None = None) -> Runnable:
     Raises:
         UserError: the study cannot run.
     """
+    if not isinstance(study, StudySpec | SearchStudy):
+        raise UserError(f"plan takes a study, as load_study returns it, not {study!r}")
     where = f"the study '{study.name}'" if where is None else where
     if isinstance(study, SearchStudy):
         from softprior.studies.search.run import Searching

@@ -9,6 +9,9 @@ from softprior.results.storage import Location
 GONE = "copy it there from where the study ran, or run the study again into another folder (--results)"
 """The remedy for a file of a finished trial that is not in the folder, as of published results."""
 
+POSTERIORS = "posteriors"
+"""Folder of the vectors of trained prompts, a file per trial under its id."""
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -101,7 +104,7 @@ class StudyFolder:
         return self.root / "examples" / f"{trial}.parquet"
 
     def posterior(self, trial: str) -> Location:
-        return self.root / "posteriors" / f"{trial}.safetensors"
+        return self.root / POSTERIORS / f"{trial}.safetensors"
 
     def figure(self, trial: str) -> Location:
         return self.root / "figures" / f"{trial}.png"

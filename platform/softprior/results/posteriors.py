@@ -22,6 +22,7 @@ from softprior.errors import UserError, suggestion
 from softprior.inputs.base import parsed_json
 from softprior.prompt import Place
 from softprior.results.files import finite, write_atomically
+from softprior.results.folder import POSTERIORS
 from softprior.results.storage import Location, local_copy, location
 from softprior.results.tensor_files import open_tensors, save_tensors
 
@@ -72,8 +73,9 @@ def load_posterior(path: Location | str) -> Posterior:
         path: a path, or an address in a bucket.
 
     Raises:
-        UserError: the file is missing, damaged or changed, not a posterior file of a known format, or
-            contains NaN or infinite values, which nothing can start from.
+        UserError: the file is missing, damaged or changed, not a posterior file of a known format, stands in
+            a study under the name of another trial, or contains NaN or infinite values, which nothing can
+            start from.
     """
     path = location(path) if isinstance(path, str) else path
     try:
@@ -83,10 +85,15 @@ def load_posterior(path: Location | str) -> Posterior:
     except FileNotFoundError:
         raise UserError(f"there is no posterior file {path}") from None
     except (SafetensorError, ValueError, OSError) as error:
+        if isinstance(path, Path) and path.is_dir():
+            raise UserError(f"{path} is a folder, not a posterior file; name a file in it") from None
         raise UserError(f"{path} is damaged or not a posterior file: {error}") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else "none"
         raise UserError(f"{path} is not a posterior file of format {FORMAT} (found: {found})")
+    trial = header.get("trial", path.stem)
+    if path.parent.name == POSTERIORS and trial != path.stem:
+        raise UserError(f"{path} has the vectors of trial {trial}, not of {path.stem}")
 
     moments: dict[str, Vectors] = {}
     for name, tensor in tensors.items():

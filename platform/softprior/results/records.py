@@ -252,10 +252,10 @@ def load_record(path: Location) -> Record:
     """Reads a record.
 
     Raises:
-        UserError: the file is damaged or of another format.
+        UserError: the file is damaged, of another format, or the record of another trial than its name says.
     """
     try:
-        return Record.model_validate_json(digested_text(path))
+        record = Record.model_validate_json(digested_text(path))
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not a record; remove it to run the trial again") from None
     except ValueError as error:
@@ -263,6 +263,12 @@ def load_record(path: Location) -> Record:
             f"{path} is not a record of format {RECORD_FORMAT} ({_fault(error)}); "
             "delete it to run the trial again"
         ) from None
+    if record.id != path.stem:
+        raise UserError(
+            f"{path} has the record of trial {record.id}, not of {path.stem}; "
+            "delete it to run the trial again"
+        )
+    return record
 
 
 def _fault(error: ValueError) -> str:

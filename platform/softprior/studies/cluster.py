@@ -20,7 +20,13 @@ import yaml
 from softprior.errors import UserError, hidden
 from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
 from softprior.studies import ray_private
-from softprior.studies.placement import has_shared_hosts, logical_cpus, require_cpus, require_room, trial_threads
+from softprior.studies.placement import (
+    has_shared_hosts,
+    logical_cpus,
+    require_cpus,
+    require_room,
+    trial_threads,
+)
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
 from softprior.training.threads import thread_environment
 
@@ -214,9 +220,11 @@ def elsewhere() -> bool:
 
 def lacks_gpu(model: ModelSpec) -> str | None:
     """Why a study's model cannot run on this machine, if it is to; None if it can, or runs elsewhere."""
+    if model.device != "cuda" or elsewhere():
+        return None
     import torch
 
-    if model.device != "cuda" or elsewhere() or torch.cuda.is_available():
+    if torch.cuda.is_available():
         return None
     return (
         "model.device = 'cuda', but torch sees no GPU on this machine; write 'auto' or 'cpu', or set "

@@ -42,7 +42,7 @@ class Pairs(OwnData):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"is not a valid regular expression ({error})") from None
+            raise ValueError(f"is not a valid regular expression ({error}); correct it") from None
         return pattern
 
     @model_validator(mode="after")

@@ -174,7 +174,11 @@ WRONG = {
     "relative database": ({"search": {"trials": 3, "storage": "sqlite:///a.db"}}, "absolute"),
     "database that is not there": (
         {"search": {"trials": 3, "storage": "sqlite:////nowhere/optuna.db"}},
-        "cannot be opened",
+        "cannot be opened: there is no folder /nowhere; make it, or correct the address",
+    ),
+    "database that is none": (
+        {"search": {"trials": 3, "storage": f"sqlite:///{__file__}"}},
+        "cannot be opened: it is not an SQLite database; name another file",
     ),
     "range of pairings": ({"pairing": {"search": {"choices": ["noise", "none"]}}}, "pairing is a range"),
     "range of seeds": ({"seeds": [{"search": {"low": 1, "high": 3, "int": True}}]}, "seeds[0] is a range"),
@@ -192,9 +196,8 @@ def test_a_wrong_search_gets_one_helpful_sentence(case: str, tmp_path: Path, cap
     file = study_file(tmp_path / "wrong.yaml", **{**RANGES, **changes})
     if changes == {"search": None}:
         file.write_text(file.read_text().replace("search: null\n", ""))
-    # Without --dry-run, which opens no database, a cluster starts meanwhile and takes seconds to end.
-    dry = [] if case == "database that is not there" else ["--dry-run"]
-    assert command.main([str(file), "--results", str(tmp_path / "results"), *dry]) == 2
+    # Without --dry-run a cluster starts meanwhile, which takes seconds to end.
+    assert command.main([str(file), "--results", str(tmp_path / "results"), "--dry-run"]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1, captured.err
     assert captured.err.startswith("error: ")

@@ -24,6 +24,9 @@ from softprior.studies.search.optuna_private import contains
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.sampler import Seeded
 
+SQLITE, BEGINS = "sqlite:///", b"SQLite format 3\0"
+"""How the address of a database file begins, and such a file."""
+
 IDENTITY = "softprior.search"
 """Attribute of the Optuna study: what it searches over."""
 
@@ -149,13 +152,33 @@ def require_storage(url: str | None, folder: StudyFolder) -> None:
     """Checks that a search can keep its state where the study file and the results folder say.
 
     Raises:
-        UserError: results are in a bucket, which cannot contain a database, and no database address is given.
+        UserError: results are in a bucket, which cannot contain a database, and no database address is given;
+            or the address is of a file that cannot be a database.
     """
     if url is None and not isinstance(folder.journal, Path):
         raise UserError(
             f"a search with results in {folder.root} needs a database, but search.storage is not set; "
             "give its address, such as postgresql://USER@HOST/optuna"
         )
+    if url is not None and url.startswith(SQLITE):
+        path = Path(url.removeprefix(SQLITE).partition("?")[0])
+        if not path.parent.is_dir():
+            raise UserError(
+                f"search.storage = {url} cannot be opened: there is no folder {path.parent}; make it, or "
+                "correct the address"
+            )
+        if not _may_be_a_database(path):
+            raise UserError(
+                f"search.storage = {url} cannot be opened: it is not an SQLite database; name another file"
+            )
+
+
+def _may_be_a_database(path: Path) -> bool:
+    """Whether SQLite could open or create it."""
+    if not path.is_file():
+        return not path.exists()
+    with path.open("rb") as file:
+        return file.read(len(BEGINS)) in (b"", BEGINS)
 
 
 def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
