@@ -16,7 +16,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-# To rewrite assertions takes ten seconds in each process, so they are kept, as is what is compiled in
+# Rewriting assertions takes about seven seconds in each process, so they are kept, as is what is compiled in
 # processes that tests start, even where the environment says otherwise.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -228,13 +228,13 @@ def require_comparable(reading: Reading) -> None:
 
 
 def require_records(folder: StudyFolder) -> None:
-    """Refuses a study of which only the table is left, as one is published.
+    """Refuses a study of which only the table is left, as one is published, or no trial of which has ended.
 
     Raises:
         UserError: it has a table and no records.
     """
     if folder.table.exists() and not listed(folder.records, "*.json"):
-        if set(read_table(folder.table)["status"]) <= {"pending"}:
+        if set(read_table(folder.table).get("status", [""])) <= {"pending"}:
             raise UserError(f"no trial of {folder.root} has ended yet; run the study again to continue it")
         raise UserError(
             f"{folder.root} has a table of trials but no records, from which all else is computed; read "

@@ -64,9 +64,9 @@ def test_ids_cut_short_are_in_the_mapping_too(folder: StudyFolder, finished_stud
 
 
 def test_what_is_no_study_and_no_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="load_study takes the path of a study file, not 5"):
+    with pytest.raises(UserError, match="load_study takes a path, not a int; give that of a study file"):
         load_study(5)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="plan takes a study, as load_study returns it, not 'demo'"):
+    with pytest.raises(UserError, match="plan takes a study, not a str; give what load_study returns"):
         plan("demo")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="is a folder, not a posterior file; name a file in it"):
         load_posterior(tmp_path)

@@ -65,10 +65,9 @@ def replica(load: Any = LLAMA, tokens: int | None = 500) -> Any:
 def cluster() -> Iterator[None]:
     # Workers cannot import a test module, so what is in it travels as it is.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    patch = pytest.MonkeyPatch()
-    patch.delenv("RAY_ADDRESS", raising=False)
-    patch.setenv(NICENESS, "0")  # at Ray's own, replicas wait for all other tests
-    with bare_cluster():
+    with pytest.MonkeyPatch.context() as patch, bare_cluster():
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv(NICENESS, "0")  # at Ray's own, replicas wait for all other tests
         ray.init(
             address="local",
             num_cpus=4,
@@ -80,7 +79,6 @@ def cluster() -> Iterator[None]:
         )
     yield
     ray.shutdown()
-    patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, posterior):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"a\.safetensors is damaged or not a posterior file"):
             load_posterior(path)
-    with pytest.raises(UserError, match="is damaged or not a posterior file"):
+    with pytest.raises(UserError, match="is a folder, not a posterior file; name a file in it"):
         load_posterior(tmp_path)
 
 

@@ -18,7 +18,7 @@ from jobs.support.exits import WRONG
 from softprior.errors import UserError
 from softprior.inputs.specs import ResourcesSpec
 from softprior.studies import cluster
-from softprior.studies.cluster import Cluster
+from softprior.studies.cluster import PRELOADED, Cluster
 from softprior.training.threads import thread_environment
 from tests.builders import study_file
 from tests.ray_head import free_ports
@@ -65,8 +65,14 @@ def test_more_cpus_than_the_machine_has_are_refused_before_anything_is_written(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     file = study_file(tmp_path / "small.yaml", resources={"cpus": 999})
     said = refused(capsys, str(file), "--results", str(tmp_path / "results"))
-    assert re.search(r"a trial or worker asks for 999 CPUs .* lower resources\.cpus", said)
+    assert re.search(r"asks for 999 CPUs, but this machine has \d+; lower resources\.cpus", said)
     assert not (tmp_path / "results").exists()
+
+
+def test_only_workers_that_run_trials_import_what_trials_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for trials, imported in ((True, PRELOADED), (False, "")):
+        assert Cluster(ResourcesSpec(cpus=1), trials=trials)._preloaded() == imported
 
 
 def test_more_gpus_than_any_node_has_are_refused_and_ray_is_stopped(

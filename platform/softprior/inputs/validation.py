@@ -117,7 +117,7 @@ _RULES = {
     "bool_type": "must be true or false",
     "string_type": "must be a text; put it in quotes",
     "dict_type": "must be a mapping of keys to values",
-    "too_short": "must have {min_length} or more entries; lengthen the list",
+    "too_short": "must have {min_length} or more entries; add entries",
     "too_long": "must have at most {max_length} entries; remove some",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",

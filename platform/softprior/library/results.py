@@ -67,6 +67,10 @@ class Sound(NamedTuple):
 ValueT = TypeVar("ValueT")
 
 
+WHOLE = 16
+"""Characters of a whole id, which begins no other: a loop over many ids looks for none that it begins."""
+
+
 class UnknownTrialError(UserError, KeyError):
     """No trial, or more than one, has such an id; a `KeyError` where mappings need one."""
 
@@ -74,7 +78,11 @@ class UnknownTrialError(UserError, KeyError):
 
 
 class ByTrial(dict[str, ValueT]):
-    """Values by trial id. Brackets also take the first characters of an id, as printed tables show them."""
+    """Values by trial id.
+
+    Brackets, `in` and `get` also take the first characters of an id, as printed tables show them, where they
+    are of one id alone.
+    """
 
     def __missing__(self, trial: str) -> ValueT:
         return self[full_id(trial, self.keys())]
@@ -86,7 +94,7 @@ class ByTrial(dict[str, ValueT]):
             return False
 
     def get(self, trial: str, default: Any = None) -> Any:
-        """The value of a trial, whose id may be cut short too; `default` if there is none."""
+        """The value of a trial; `default` if there is none, or more than one whose id begins so."""
         try:
             return self[trial]
         except UnknownTrialError:
@@ -105,7 +113,7 @@ def full_id(trial: str, known: Collection[str]) -> str:
         )
     if trial in known:
         return trial
-    found = [i for i in known if i.startswith(trial)] if len(trial) >= SHORTEST else []
+    found = [i for i in known if i.startswith(trial)] if SHORTEST <= len(trial) < WHOLE else []
     if len(found) == 1:
         return found[0]
     if found:

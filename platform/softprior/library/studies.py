@@ -92,7 +92,7 @@ def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
         UserError: something is wrong with the file; the sentence names the key.
     """
     if not isinstance(path, str | os.PathLike):
-        raise UserError(f"load_study takes the path of a study file, not {path!r}")
+        raise UserError(f"load_study takes a path, not a {type(path).__name__}; give that of a study file")
     return load(Path(path), overrides)
 
 
@@ -106,7 +106,7 @@ def plan(study: StudySpec | SearchStudy, where: str | None = None) -> Runnable:
         UserError: the study cannot run.
     """
     if not isinstance(study, StudySpec | SearchStudy):
-        raise UserError(f"plan takes a study, as load_study returns it, not {study!r}")
+        raise UserError(f"plan takes a study, not a {type(study).__name__}; give what load_study returns")
     where = f"the study '{study.name}'" if where is None else where
     if isinstance(study, SearchStudy):
         from softprior.studies.search.run import Searching

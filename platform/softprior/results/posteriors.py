@@ -92,8 +92,11 @@ def load_posterior(path: Location | str) -> Posterior:
         found = header.get("format") if isinstance(header, dict) else "none"
         raise UserError(f"{path} is not a posterior file of format {FORMAT} (found: {found})")
     trial = header.get("trial", path.stem)
-    if path.parent.name == POSTERIORS and trial != path.stem:
-        raise UserError(f"{path} has the vectors of trial {trial}, not of {path.stem}")
+    if trial != path.stem and _in_a_study(path):
+        raise UserError(
+            f"{path} has the vectors of trial {trial}, not of {path.stem}; restore the file, or move it out "
+            "of the study, where it may have any name"
+        )
 
     moments: dict[str, Vectors] = {}
     for name, tensor in tensors.items():
@@ -120,6 +123,11 @@ def load_posterior(path: Location | str) -> Posterior:
         raise UserError(f"{path} is not a posterior file: it has vectors named '{unknown[0]}'")
     snapshots = sorted((int(moment.removeprefix("step-")), moments[moment]) for moment in moments)
     return Posterior(header, initial, final, dict(snapshots))
+
+
+def _in_a_study(path: Location) -> bool:
+    home = path.absolute().parent if isinstance(path, Path) else path.parent
+    return home.name == POSTERIORS and (home.parent / "study.json").exists()
 
 
 def named_posterior(path: Location | str) -> Posterior:

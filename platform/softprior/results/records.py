@@ -15,7 +15,7 @@ from softprior.inputs.base import Spec, parsed_json
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.inputs.validation import path_of
-from softprior.results.digested import digested_text, write_digested
+from softprior.results.digested import DIGEST, digested_text, write_digested
 from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.sanity import SUPERSEDED, Check
 from softprior.results.storage import Location, listed
@@ -281,6 +281,8 @@ def _fault(error: ValueError) -> str:
     if first["type"] == "json_invalid":
         return "it is not valid JSON"
     key = path_of(list(first["loc"]))
+    if key == DIGEST:
+        return "it is not as it was written"
     return f"{key} is missing, unknown or has a wrong value" if key else "it is not a JSON object"
 
 

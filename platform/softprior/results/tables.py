@@ -26,15 +26,20 @@ def save_table(path: Location, table: pa.Table, header: Mapping[str, Any] | None
     """Writes a table atomically.
 
     Args:
-        header: what the file says of itself.
+        header: what the file says of itself, as JSON has it.
+
+    Raises:
+        ValueError: the header has a member of the name `digest`.
     """
     said = dict(header or {})
+    if DIGEST in said:
+        raise ValueError(f"'{DIGEST}' is a name that the file uses itself; choose another")
     whole = table.replace_schema_metadata({KEY: json.dumps(said | {DIGEST: _digest(table, said)})})
     write_atomically(path, lambda temporary: pq.write_table(whole, temporary))
 
 
 def load_table(path: Path) -> tuple[pa.Table, object]:
-    """Reads a table and its header, without the digest; null if another program has written the file.
+    """Reads a table and its header without the digest; the header is None if the file has none.
 
     A file without a digest, which an older version has written, is read as it is.
 
@@ -53,5 +58,9 @@ def load_table(path: Path) -> tuple[pa.Table, object]:
 
 def _digest(table: pa.Table, header: Mapping[str, Any]) -> str:
     """Of what is in the file, in whatever pages: another version of Arrow may write it in other ones."""
-    content = repr((sorted(header.items()), table.column_names, table.to_pylist()))
+    try:
+        values = [column.to_pylist() for column in table.columns]
+    except OverflowError as error:  # a time that no calendar has
+        raise ValueError(str(error)) from None
+    content = repr((sorted(header.items()), table.column_names, table.num_rows, values))
     return hashlib.sha256(content.encode()).hexdigest()[:16]

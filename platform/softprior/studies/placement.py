@@ -13,6 +13,9 @@ from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
 CLIENT_CPUS = 0.1
 """Resources of a trial whose model is elsewhere: it waits most of the time."""
 
+RAYS_OWN = ("RAY_OVERRIDE_RESOURCES", "RAY_USE_MULTIPROCESSING_CPU_COUNT")
+"""Variables by which Ray takes a machine to have other CPUs."""
+
 CLIENTS = 4
 """Trials a replica serves at a time unless `resources.concurrent` says otherwise: enough that some always
 wait, so that passes are full and the model is never idle."""
@@ -59,14 +62,22 @@ def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | No
 
 
 def require_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> None:
-    """Checks what can be known of this machine before Ray has started on it; of GPUs only Ray knows.
+    """Checks that this machine, before Ray has started on it, has the CPUs of one trial or one replica.
+
+    Where Ray has been told of other resources than the machine has, it is left to Ray.
 
     Raises:
-        UserError: it has fewer CPUs than a study needs at once.
+        UserError: it has fewer.
     """
-    if not (placement.gpus if has_shared_hosts(placement) else resources.gpus):
-        cpus = logical_cpus(resources, placement) or machine_cpus()
-        require_room([{"CPU": cpus, "GPU": 0}], resources, placement)
+    if any(name in os.environ for name in RAYS_OWN):
+        return
+    own = has_shared_hosts(placement)
+    what, key = ("a replica of the model", "placement") if own else ("a trial or worker", "resources")
+    cpus = placement.cpus if own else resources.cpus
+    if cpus > machine_cpus():
+        raise UserError(
+            f"{what} asks for {counted(cpus, 'CPU')}, but this machine has {machine_cpus()}; lower {key}.cpus"
+        )
 
 
 def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> None:

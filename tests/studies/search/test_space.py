@@ -176,6 +176,10 @@ WRONG = {
         {"search": {"trials": 3, "storage": "sqlite:////nowhere/optuna.db"}},
         "cannot be opened: there is no folder /nowhere; make it, or correct the address",
     ),
+    "database of a long name": (
+        {"search": {"trials": 3, "storage": f"sqlite:////tmp/{'x' * 300}"}},
+        "cannot be opened (File name too long); name another file",
+    ),
     "database that is none": (
         {"search": {"trials": 3, "storage": f"sqlite:///{__file__}"}},
         "cannot be opened: it is not an SQLite database; name another file",

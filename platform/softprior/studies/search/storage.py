@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from itertools import count
@@ -162,12 +163,18 @@ def require_storage(url: str | None, folder: StudyFolder) -> None:
         )
     if url is not None and url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE).partition("?")[0])
-        if not path.parent.is_dir():
+        try:
+            there, fits = os.path.isdir(path.parent), _may_be_a_database(path)
+        except OSError as error:
+            raise UserError(
+                f"search.storage = {url} cannot be opened ({error.strerror}); name another file"
+            ) from None
+        if not there:
             raise UserError(
                 f"search.storage = {url} cannot be opened: there is no folder {path.parent}; make it, or "
                 "correct the address"
             )
-        if not _may_be_a_database(path):
+        if not fits:
             raise UserError(
                 f"search.storage = {url} cannot be opened: it is not an SQLite database; name another file"
             )
@@ -175,10 +182,13 @@ def require_storage(url: str | None, folder: StudyFolder) -> None:
 
 def _may_be_a_database(path: Path) -> bool:
     """Whether SQLite could open or create it."""
-    if not path.is_file():
-        return not path.exists()
-    with path.open("rb") as file:
-        return file.read(len(BEGINS)) in (b"", BEGINS)
+    try:
+        with path.open("rb") as file:
+            return file.read(len(BEGINS)) in (b"", BEGINS)
+    except FileNotFoundError:
+        return True
+    except IsADirectoryError:
+        return False
 
 
 def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
