@@ -146,13 +146,13 @@ def _export(options: argparse.Namespace) -> int:
 
 def _origin(posterior: str) -> list[str]:
     """Which trial of a study a posterior in the study's folder is of, and whether the study still has it."""
-    from softprior.results.folder import StudyFolder
+    from softprior.results.folder import POSTERIORS, StudyFolder
     from softprior.results.records import load_record, read_study
     from softprior.results.storage import location
 
     path = location(posterior)
     folder = StudyFolder(path.parent.parent)
-    if path.parent.name != "posteriors" or not folder.record(path.stem).exists():
+    if path.parent.name != POSTERIORS or not folder.record(path.stem).exists():
         return []
     record = load_record(folder.record(path.stem))
     loss = "" if record.test is None else f", test loss {record.test.loss:.3f}"

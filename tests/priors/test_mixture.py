@@ -120,7 +120,7 @@ def test_weights_may_be_off_by_the_rounding_of_decimals():
         (["zeros", "fitted"], [1.0], "1 weight for 2 priors; give one weight per prior"),
         (["zeros", "fitted"], [0.2, 0.3, 0.5], "3 weights for 2 priors; give one weight per prior"),
         (["zeros", "fitted"], [0.0, 1.0], r"weights\[0\] = 0\.0: must be greater than 0"),
-        (["zeros"], None, r"priors = \['zeros'\]: must have 2 or more entries; add one"),
+        (["zeros"], None, r"priors = \['zeros'\]: must have 2 or more entries; add entries"),
         (["zeros", "fited"], None, r".*'fited' cannot be used here; did you mean 'fitted'\?.*"),
         (["zeros", {"mixture": {"priors": ["zeros", "fitted"]}}], None, r".*'mixture' cannot be used here.*"),
         (["zeros", {"by_place": {"default": "zeros"}}], None, r".*'by_place' cannot be used here.*"),

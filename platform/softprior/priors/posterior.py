@@ -21,6 +21,7 @@ from softprior.inputs.specs import REPEATS
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
 from softprior.results.files import version_of
+from softprior.results.folder import POSTERIORS
 from softprior.results.posteriors import SUFFIX, Posterior, load_posterior
 from softprior.results.records import read_study
 from softprior.results.storage import RemotePath
@@ -90,7 +91,7 @@ class PosteriorPrior(Prior):
     def _candidates(self) -> tuple[Path, ...]:
         if isinstance(self.file, RemotePath):
             single = self.file.name.endswith(SUFFIX)
-            file = here(self.file) if single else here_with(self.file / "posteriors", STUDY).parent
+            file = here(self.file) if single else here_with(self.file / POSTERIORS, STUDY).parent
         else:
             file = here(self.file)
         if not file.exists():
@@ -100,7 +101,7 @@ class PosteriorPrior(Prior):
             )
         if not file.is_dir():
             return (file,)
-        found = sorted((file / "posteriors").glob(FILES))
+        found = sorted((file / POSTERIORS).glob(FILES))
         trials = _trials(file)
         current = [path for path in found if trials is None or path.stem in trials]
         if found and not current:
@@ -165,7 +166,7 @@ def _planned(path: Path, version: tuple[int, ...]) -> frozenset[str]:  # noqa: A
 def _first(file: Path, what: str = "it") -> str:
     """What to run before: the study whose folder, or file in it, this is, if its study file is found."""
     study = file
-    if file.suffix == SUFFIX and file.parent.name == "posteriors":
+    if file.suffix == SUFFIX and file.parent.name == POSTERIORS:
         study = file.parents[1]
     known = next(
         (path for path in (folder / f"{study.name}.yaml" for folder in FILED) if path.exists()), None
