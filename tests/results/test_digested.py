@@ -15,6 +15,7 @@ from softprior.inputs.base import Spec
 from softprior.results.digested import DIGEST, digested_text, write_digested
 from softprior.results.files import write_json
 from softprior.results.tables import load_table, save_table
+from tests.results.bits import with_a_bit_changed
 
 
 class Value(Spec):
@@ -43,16 +44,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def changed(path: Path, data: st.DataObject) -> Path:
-    """The file with one bit changed."""
-    content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, 8 * len(content) - 1))
-    content[place // 8] ^= 1 << place % 8
-    other = path.with_name("changed")
-    other.write_bytes(content)
-    return other
-
-
 def test_what_is_written_is_read_and_others_read_it_too(value: Path, table: Path) -> None:
     assert Value.model_validate_json(digested_text(value)) == VALUE
     assert json.loads(value.read_text()).keys() == {"name", "losses", DIGEST}
@@ -65,14 +56,14 @@ def test_what_is_written_is_read_and_others_read_it_too(value: Path, table: Path
 @given(data=st.data())
 def test_no_bit_of_a_value_changes(value: Path, data: st.DataObject) -> None:
     with pytest.raises(ValueError, match=r"."):  # of which UnicodeDecodeError and ValidationError are kinds
-        Value.model_validate_json(digested_text(changed(value, data)))
+        Value.model_validate_json(digested_text(with_a_bit_changed(value, data)))
 
 
 @given(data=st.data())
 def test_no_bit_of_a_table_changes_unseen(table: Path, data: st.DataObject) -> None:
     """Some bits mean nothing, such as those of statistics that nobody reads."""
     try:
-        found, _ = load_table(changed(table, data))
+        found, _ = load_table(with_a_bit_changed(table, data))
     except (pa.ArrowException, OSError, ValueError):
         return
     assert found.column_names == TABLE.column_names

@@ -16,7 +16,7 @@ from softprior.results.files import write_atomically
 from softprior.results.storage import Location
 
 KEY = "softprior"
-"""Of the header, a JSON object among a file's metadata."""
+"""Metadata key of the header, which is a JSON object."""
 
 DIGEST = "digest"
 """Member of the header: 64 bits of SHA-256."""

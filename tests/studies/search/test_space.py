@@ -14,8 +14,10 @@ from jobs import study as command
 from softprior.errors import UserError
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.results.folder import StudyFolder
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.spec import SearchStudy, load
+from softprior.studies.search.storage import require_storage
 from tests.builders import study_file
 
 SCALE = {"search": {"low": 0.001, "high": 1.0, "log": True}}
@@ -206,6 +208,15 @@ def test_a_wrong_search_gets_one_helpful_sentence(case: str, tmp_path: Path, cap
     assert captured.err.count("\n") == 1, captured.err
     assert captured.err.startswith("error: ")
     assert hint in captured.err
+
+
+def test_a_database_in_a_folder_whose_name_is_encoded_is_no_mistake(tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    for name in ("new.db", "empty.db"):
+        (folder / "empty.db").touch()
+        address = f"sqlite:///{tmp_path}/a%20b/{name}?timeout=3"
+        require_storage(address, StudyFolder(tmp_path))
 
 
 def test_a_dry_run_looks_for_the_earlier_search(tmp_path: Path, capsys) -> None:

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from softprior.errors import UserError, without_mask
@@ -162,7 +163,7 @@ def require_storage(url: str | None, folder: StudyFolder) -> None:
             "give its address, such as postgresql://USER@HOST/optuna"
         )
     if url is not None and url.startswith(SQLITE):
-        path = Path(url.removeprefix(SQLITE).partition("?")[0])
+        path = Path(make_url(url).database or "")
         try:
             there, fits = os.path.isdir(path.parent), _may_be_a_database(path)
         except OSError as error:
