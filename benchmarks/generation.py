@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.asked import answer, started
-from benchmarks.result import Result, tell
+from benchmarks.result import Result, by_the_clock, tell
 from benchmarks.sides import TOKENS, Peft, examples, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
@@ -127,7 +127,8 @@ def main() -> None:
         sys.exit("not the same answers; nothing is measured")
     peft.ask("time")
     turns = ((peft, "time"), (peft, "time with the same rows"), (ours, "time"), (ours, "time of a token"))
-    taken = [[side.ask(what)[0] for side, what in turns] for _ in range(options.rounds)]
+    rounds = [[side.ask(what) for side, what in turns] for _ in range(options.rounds)]
+    taken = [[cpu for cpu, _ in found] for found in rounds]
     ours.end()
     peft.end()
     ratios = sorted(peer / own for peer, _, own, _ in taken)
@@ -141,6 +142,8 @@ def main() -> None:
     )
     if options.json:
         shape = f"{len(answers)} answers of {options.new} tokens"
+        clock = [peer / own for (_, peer), _, (_, own), _ in rounds]
+        tell(by_the_clock(f"{shape}: PEFT's time over ours", clock))
         for name, found, theirs_took, goal in (
             ("PEFT's time over ours", ratios, peer, 2.0),
             ("PEFT's time over ours, PEFT with the same rows at a time", alike_ratios, other, None),

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from benchmarks.asked import Asked, answer, started
-from benchmarks.result import Result, tell
+from benchmarks.result import Result, by_the_clock, tell
 from benchmarks.sides import BATCH, PEERS, examples, side, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Row, collate
@@ -48,7 +48,7 @@ SIDES = ("softprior", "peer")
 SETTINGS = ("same batch", "mixed lengths", "grouped by length")
 
 
-def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> dict[str, float]:
+def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> dict[str, Any]:
     """Median ratio peer / softprior over interleaved pairs, after one warm-up of each."""
     peer.ask(name), ours.ask(name)
     ratios, seconds = [], []
@@ -62,10 +62,10 @@ def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> dict[str, float]
         )
     cpu, wall = ([pair[i] for pair in ratios] for i in (0, 1))
     return {
+        "wall_ratios": wall,
         "cpu_ratio": median(cpu),
         "cpu_min": min(cpu),
         "cpu_max": max(cpu),
-        "wall_ratio": median(wall),
         "peer": median(pair[0] for pair in seconds),
         "ours": median(pair[1] for pair in seconds),
         "rounds": pairs,
@@ -242,11 +242,8 @@ def tell_all(
                 rounds=found["rounds"],
             )
         )
-    clock = results["mixed lengths"]["wall_ratio"]
-    name = (
-        f"training step, `{options.method}`, mixed lengths{of}: {peer} time{passes} over ours, by the clock"
-    )
-    tell(Result(name=name, value=clock, unit="times (s)", rounds=results["mixed lengths"]["rounds"]))
+    name = f"training step, `{options.method}`, mixed lengths{of}: {peer} time{passes} over ours"
+    tell(by_the_clock(name, results["mixed lengths"]["wall_ratios"]))
     if shares:
         share, limit, spent = shares[len(shares) // 2]
         tell(

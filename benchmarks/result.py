@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from json import dumps
+from statistics import median
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,18 @@ class Result:
         if self.goal is None:
             return None
         return self.value <= self.goal if self.most else self.value >= self.goal
+
+
+def by_the_clock(name: str, ratios: Sequence[float]) -> Result:
+    """The ratios of wall-clock times, beside a result of that name by processor time."""
+    return Result(
+        name=f"{name}, by the clock",
+        value=median(ratios),
+        low=min(ratios),
+        high=max(ratios),
+        unit="times (s)",
+        rounds=len(ratios),
+    )
 
 
 def tell(result: Result) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.asked import Asked, answer, started
 from benchmarks.peft_step import flat
-from benchmarks.result import Result, tell
+from benchmarks.result import Result, by_the_clock, tell
 from benchmarks.sides import BATCH, Peft, prompt_of, timed, training_split
 from softprior.inputs.specs import ModelSpec, Rate, TrainingSpec
 from softprior.models.load import load_local, load_tokenizer
@@ -60,11 +60,12 @@ class Read(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """All values of the vectors after training, what was read for them, and CPU seconds."""
+    """All values of the vectors after training, what was read for them, and seconds of CPU and of the clock."""
 
     vectors: list[float]
     read: Read
     seconds: float
+    clock: float
 
 
 class Ours:
@@ -83,11 +84,11 @@ class Ours:
                 found = gradient(self._host, self._split, spec, optimizer.vectors, [batch])
                 optimizer.step(step, found.at)
 
-        seconds, _ = timed(work)
+        times = timed(work)
         made = [collate([self._split.row(i) for i in batch]) for batch in batches]
         texts, labels = sum(b.positions for b in made), sum(int(b.labels.sum()) for b in made)
         read = Read(texts, labels, sum(b.tokens.numel() for b in made))
-        return Trained(flat(optimizer.vectors).tolist(), read, seconds)
+        return Trained(flat(optimizer.vectors).tolist(), read, *times)
 
 
 class Theirs:
@@ -133,9 +134,9 @@ class Theirs:
             )
             data = [self._example(i) for i in rows]
             trainer = Trainer(model=peft.model, args=arguments, train_dataset=data, data_collator=counted)
-            seconds, _ = timed(trainer.train)
+            times = timed(trainer.train)
         total = Read(*(sum(column) for column in zip(*read, strict=True)))
-        return Trained(flat(peft.vectors()).tolist(), total, seconds)
+        return Trained(flat(peft.vectors()).tolist(), total, *times)
 
     def _example(self, index: int) -> dict[str, list[int]]:
         row = self._split.row(index)
@@ -179,8 +180,8 @@ def alone(options: argparse.Namespace) -> None:
 
 def asked(side: Asked, what: str) -> Trained:
     """What a side has trained."""
-    vectors, read, seconds = side.ask(what)
-    return Trained(vectors, Read(*read), seconds)
+    vectors, read, *times = side.ask(what)
+    return Trained(vectors, Read(*read), *times)
 
 
 def main() -> None:
@@ -208,14 +209,14 @@ def main() -> None:
     # This is the warm-up too.
     require_equal(asked(peer, "two steps"), asked(ours, "two steps"), ours.ask("start"))
     sides = dict.fromkeys(ORDERS, peer) | {"softprior": ours}
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[str, list[Trained]] = {name: [] for name in sides}
     for round_ in range(options.rounds):
         found = {name: asked(side, name) for name, side in sides.items()}
         counts = {(one.read.texts, one.read.labels) for one in found.values()}
         if len(counts) > 1:
             sys.exit(f"not the same examples: {sorted(counts)}")
         for name, one in found.items():
-            taken[name].append(one.seconds)
+            taken[name].append(one)
         said = "; ".join(
             f"{name} {one.seconds:.2f} s CPU, {one.read.padded:,} positions with pads"
             for name, one in found.items()
@@ -226,18 +227,22 @@ def main() -> None:
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
     for strategy, name in ORDERS.items():
-        ratios = [peer / own for peer, own in zip(taken[strategy], taken["softprior"], strict=True)]
+        pairs = list(zip(taken[strategy], taken["softprior"], strict=True))
+        ratios = [peer.seconds / own.seconds for peer, own in pairs]
         print(f"{name}: {median(ratios):.2f} times")
         if options.json:
+            own = median(own.seconds for _, own in pairs)
+            what = f"training, `{options.method}`, {name}{of}: the Trainer's time{passes} over ours"
+            tell(by_the_clock(what, [peer.clock / own.clock for peer, own in pairs]))
             tell(
                 Result(
-                    name=f"training, `{options.method}`, {name}{of}: the Trainer's time{passes} over ours",
+                    name=what,
                     value=median(ratios),
                     low=min(ratios),
                     high=max(ratios),
-                    ours=median(taken["softprior"]),
-                    peer=median(taken[strategy]),
-                    cpu=median(taken["softprior"]),
+                    ours=own,
+                    peer=median(peer.seconds for peer, _ in pairs),
+                    cpu=own,
                     unit="times (s CPU)",
                     goal=2.0 if strategy == "random" else None,
                     rounds=options.rounds,
