@@ -20,6 +20,7 @@ from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
+from softprior.results.digested import read_header
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, save_record
 from softprior.studies.plan import Plan, plan_study
@@ -155,7 +156,7 @@ def with_repeats(finished_study: Finished, root: Path, *overrides: str) -> Finis
 def with_seeds(finished_study: Finished, root: Path, seeds: int) -> StudyFolder:
     """The finished study with further seeds, whose losses differ by known amounts."""
     folder = finished_study.copy(root)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     losses = np.random.default_rng(0).normal(0, 0.01, (2, seeds))
     known = finished_study.records.values()
     trained = [record for record in known if record.spec.seed is not None and record.spec.repeat is None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from analysis.findings.claims import CLAIMS as JUDGED
 from analysis.findings.design import design_of
-from softprior.results.files import write_json
+from softprior.results.digested import read_header, write_digested
 from softprior.results.folder import StudyFolder
-from softprior.results.records import load_record, read_header
+from softprior.results.records import load_record
 from softprior.results.storage import listed
 from softprior.studies.observers import Work
 from softprior.studies.table import CLAIMS, DESIGN
@@ -24,7 +24,7 @@ def plan_claims(folder: StudyFolder, work: Work) -> None:
     if work.designed:
         plan[DESIGN] = design_of(work.trials).model_dump(mode="json")
     header = {key: value for key, value in read_header(folder.study).items() if key != DESIGN}
-    write_json(folder.study, header | plan)
+    write_digested(folder.study, header | plan)
 
 
 def seen(folder: StudyFolder) -> bool:

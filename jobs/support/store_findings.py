@@ -13,9 +13,9 @@ from softprior.activations.findings.record import Findings, load_findings, save_
 from softprior.activations.findings.summary import by_depth, findings
 from softprior.activations.progress import Steps
 from softprior.errors import hidden
+from softprior.results.digested import read_header
 from softprior.results.lease import locked
 from softprior.results.provenance import same_code
-from softprior.results.records import read_header
 from softprior.results.storage import local_copy, local_folder, remove_folder, replaced_folder
 from softprior.tracking.runs import log_run
 from softprior.training.threads import limit_threads

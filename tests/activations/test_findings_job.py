@@ -16,6 +16,7 @@ from jobs.activations import FINISHED, main
 from jobs.support.store_findings import known
 from softprior.activations.findings.record import Findings, save_findings
 from softprior.activations.folder import RunFolder
+from softprior.results.digested import read_header, write_digested
 from softprior.results.provenance import code
 from softprior.tracking.client import default_uri
 from tests.activations.test_worker import spec
@@ -72,7 +73,8 @@ def test_findings_and_figures_are_made_once_and_again_after_a_new_run(
     assert (root / "figures" / "activations-depth.png").exists()
     assert (root / "findings.json").stat().st_mtime_ns == before[root / "findings.json"]
 
-    (root / "activations.json").write_text((root / "activations.json").read_text() + "\n")
+    summary = root / "activations.json"
+    write_digested(summary, read_header(summary) | {"commit": "another"})
     assert main(command) == FINISHED
     assert all(path.stat().st_mtime_ns > before[path] for path in made)
 

@@ -23,6 +23,7 @@ from jobs import connectivity
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place, collate
+from softprior.results.digested import read_header
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
@@ -46,7 +47,7 @@ def reading(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) 
     task = TASKS["arithmetic"].model_validate(SUMS | {"test_examples": FEW})
     other = first.model_copy(update={"task": TASKS.entry(task), "data_fingerprint": task.fingerprint()})
     more = [first.model_copy(update={"seed": 1}), other, other.model_copy(update={"seed": 1})]
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     header["trials"] += [run(spec, folder.root).id for spec in more]
     folder.study.write_text(json.dumps(header), encoding="utf-8")
     return read(folder.root)

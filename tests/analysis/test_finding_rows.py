@@ -20,6 +20,7 @@ from analysis.findings.study import Study, runs_of
 from analysis.inference.intervals import over_seeds_and_groups
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
+from softprior.results.digested import read_header
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples, schema
 from softprior.results.folder import GONE
 from softprior.results.probed import Probed, Removal
@@ -146,7 +147,7 @@ def test_intervals_for_other_examples_are_those_of_paired_rows(
         save_record(path, on_text(record, loss).model_copy(update={"test": test, "examples": 14}))
         entries = {record.spec.task.canonical(): drawn, TEXT.canonical(): text}
         save_examples(folder.examples(record.id), record.id, entries)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     del header["entries"]  # which name no other task; records then say which tasks they were measured on
     folder.study.write_text(json.dumps(header), encoding="utf-8")
     study = read_studies([str(folder.root)]).study

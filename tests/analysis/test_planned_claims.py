@@ -23,6 +23,7 @@ from analysis.report.verdicts import row
 from jobs.support.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
+from softprior.results.digested import read_header
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Continued, load_record, save_record
 from softprior.studies.observers import Work
@@ -43,7 +44,7 @@ PRIORS = (Entry(name="isotropic", params={"scale": 0.02}), Entry(name="fitted"),
 
 
 def header(folder: StudyFolder) -> Any:
-    return json.loads(folder.study.read_text(encoding="utf-8"))
+    return read_header(folder.study)
 
 
 def work(study: Finished, designed: bool = True) -> Work:

@@ -19,6 +19,7 @@ from analysis.findings.study import Study
 from jobs.compare import main as compare
 from jobs.report import main as report
 from softprior.errors import UserError
+from softprior.results.digested import read_header
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_record, save_record
 from softprior.results.sanity import Check
@@ -34,7 +35,7 @@ def add(folder: StudyFolder, record: Record, **changes: Any) -> Record:
     spec = record.spec.model_copy(update=changes)
     own = record.model_copy(update={"id": spec.id, "spec": spec})
     save_record(folder.record(own.id), own)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     header["trials"].append(own.id)
     folder.study.write_text(json.dumps(header), encoding="utf-8")
     return own

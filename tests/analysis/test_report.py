@@ -33,6 +33,7 @@ from jobs import report as command
 from softprior.inputs.entries import Entry
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
+from softprior.results.digested import read_header
 from softprior.results.examples import load_examples
 from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
@@ -482,7 +483,7 @@ def test_failures_are_listed_with_their_reason(seeds: Seeds, tmp_path: Path) -> 
     spec = next(iter(seeds.records.values())).spec
     folder = StudyFolder(tmp_path / "failing")
     save_record(folder.record(spec.id), failed(spec, "step 3: the loss is <nan>", {}))
-    header = json.loads(seeds.folder.study.read_text(encoding="utf-8")) | {"trials": [spec.id]}
+    header = read_header(seeds.folder.study) | {"trials": [spec.id]}
     folder.study.write_text(json.dumps(header), encoding="utf-8")
     reading = read(folder.root)
     found = gather(reading, *judged(reading))
@@ -543,7 +544,7 @@ def with_instruction(finished: Finished, root: Path) -> Reading:
     nothing = next(r.spec for r in finished.records.values() if r.spec.method.name == "none")
     spec = nothing.model_copy(update={"method": METHODS.entry(METHODS["instruction"]())})
     run(spec, folder.root)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     header["trials"].append(spec.id)
     folder.study.write_text(json.dumps(header), encoding="utf-8")
     return read(folder.root)

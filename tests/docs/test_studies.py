@@ -43,7 +43,7 @@ def test_a_published_study_is_judged_without_its_posteriors(finished_study: Fini
     """A second publication replaces the first, to the same bytes."""
     whole = finished_study.copy(tmp_path / "study")
     root = Path(str(whole.root))
-    header = json.loads(whole.study.read_text(encoding="utf-8"))
+    header = read_header(whole.study)
     trained = [trial for trial in finished_study.plan.trials if trial.prior is not None]
     header["trials"] += [run(trial.model_copy(update={"seed": 1}), root).id for trial in trained]
     whole.study.write_text(json.dumps(header), encoding="utf-8")

@@ -39,6 +39,7 @@ from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.priors import PRIORS
 from softprior.prompt import Place
+from softprior.results.digested import read_header
 from softprior.results.posteriors import Posterior, Vectors, load_posterior, save_posterior
 from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch
@@ -671,7 +672,7 @@ def test_an_export_says_whose_prompt_it_is_and_whether_the_study_still_has_it(
     assert command.main(export) == 0
     whose = f"trained by {record.label}: {len(record.steps)} steps, test loss {record.test.loss:.3f}\n"
     assert capsys.readouterr().out.endswith(whose)
-    header = json.loads(folder.study.read_text())
+    header = read_header(folder.study)
     header["trials"].remove(trial)
     folder.study.write_text(json.dumps(header))
     assert command.main([*export[:-1], str(tmp_path / "other")]) == 0

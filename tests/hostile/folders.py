@@ -23,8 +23,9 @@ from softprior.exchange.adapters import CONFIG, read_adapter
 from softprior.inputs.specs import ModelSpec, TrackingSpec
 from softprior.library.reading import read_table
 from softprior.library.results import Results
+from softprior.results.digested import read_header
 from softprior.results.examples import load_examples
-from softprior.results.records import load_record, load_records, read_header, read_study
+from softprior.results.records import load_record, load_records, read_study
 from softprior.statistics.store import load_statistics, stored
 from softprior.tracking.client import (
     DATABASE,

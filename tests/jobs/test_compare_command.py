@@ -22,6 +22,7 @@ from jobs import compare as command
 from jobs import report
 from jobs.support.outcomes import print_comparisons
 from softprior.inputs.entries import Entry, Shown
+from softprior.results.digested import read_header
 from softprior.results.records import load_record
 from softprior.studies.table import write_table
 from tests.builders import Finished, with_seeds
@@ -198,7 +199,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(
 ) -> None:
     folder = finished_study.copy(tmp_path / "one")
     other = finished_study.copy(tmp_path / "two")
-    header = json.loads(other.study.read_text(encoding="utf-8"))
+    header = read_header(other.study)
     header["model_fingerprint"] = "another"
     other.study.write_text(json.dumps(header), encoding="utf-8")
     bare = finished_study.copy(tmp_path / "three")

@@ -30,6 +30,7 @@ from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.study_files import load_grid
+from softprior.results.digested import read_header
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.studies.components import Components
@@ -382,7 +383,7 @@ def test_seeds_that_are_added_to_earlier_results_are_told(
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=[0, 1, 2, 5])
     (folder.root.parent / "small-2").mkdir()
     design = design_of(finished_study.plan.trials).model_dump(mode="json")
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     for seeds, has, new in (([0], "seed 0", "seeds 1, 2, 5"), ([0, 1, 2], "seeds 0 to 2", "seed 5")):
         folder.study.write_text(json.dumps(header | {"design": design | {"seeds": seeds}}))
         note, command, *_ = said(plan, folder)

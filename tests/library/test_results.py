@@ -17,6 +17,7 @@ from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results, UnknownTrialError, full_id
 from softprior.prompt import Place
+from softprior.results.digested import read_header
 from softprior.results.entries import planned_priors
 from softprior.results.examples import COLUMNS, load_examples, rows_of, save_examples
 from softprior.results.folder import StudyFolder
@@ -73,7 +74,7 @@ def test_results_of_an_older_release_are_continued(tmp_path: Path, monkeypatch: 
         ran.extend(run(trial, folder.root).id for trial in trials)
 
     monkeypatch.setattr(grid, "run_trials", without_ray)
-    study = StudySpec.model_validate(json.loads(folder.study.read_text(encoding="utf-8"))["spec"])
+    study = StudySpec.model_validate(read_header(folder.study)["spec"])
     records = grid.Grid(*plan_study(study)).run(folder)
     assert ran == [trained]
     assert folder.record(baseline).read_bytes() == kept
@@ -198,7 +199,7 @@ def test_a_study_from_before_study_json_had_entries_has_the_labels_of_its_table(
     folder = finished_study.copy(tmp_path)
     plan = plan_study(load_grid(study_file(tmp_path / "l.yaml", **LABELS)))
     write_table(folder, plan.trials, plan.components, finished_study.records)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     del header["entries"]
     folder.study.write_text(json.dumps(header), encoding="utf-8")
     found = Results(folder.root)
@@ -274,7 +275,7 @@ def test_a_study_from_before_there_were_rows_has_none(tmp_path: Path, finished_s
 )
 def test_damaged_entries_of_study_json_are_one_sentence(finished_study, tmp_path, entries):
     folder = finished_study.copy(tmp_path)
-    study = json.loads(folder.study.read_text())
+    study = read_header(folder.study)
     folder.study.write_text(json.dumps({**study, "entries": entries}))
     with pytest.raises(UserError, match=r"study\.json is damaged: its 'entries' cannot be read"):
         _ = Results(folder.root).records

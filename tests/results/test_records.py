@@ -1,6 +1,7 @@
 """Records survive their files, and a damaged one is named with the remedy."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.results.background import TOKENS, load_background, save_background
+from softprior.results.digested import read_header, write_digested
 from softprior.results.folder import StudyFolder
 from softprior.results.records import (
     RECORD_FORMAT,
@@ -19,7 +21,6 @@ from softprior.results.records import (
     StepPoint,
     load_record,
     load_records,
-    read_header,
     read_study,
     save_record,
 )
@@ -164,6 +165,14 @@ def test_a_header_is_a_json_object(tmp_path):
         path.write_text(wrong, encoding="latin-1")
         with pytest.raises(UserError, match=f"is damaged: {said}; restore it"):
             read_header(path)
+    write_digested(path, {"a": 1})
+    assert read_header(path) == {"a": 1}
+    path.write_text(whole := path.read_text().replace("1", "2", 1))
+    with pytest.raises(UserError, match="is damaged: it is not as it was written; restore it"):
+        read_header(path)
+    path.write_text(whole.rstrip())
+    with pytest.raises(UserError, match="is damaged: its digest cannot be recognised; restore it"):
+        read_header(path)
 
 
 def test_a_damaged_study_has_a_remedy(tmp_path):
@@ -192,7 +201,11 @@ def test_the_figures_background_is_a_fixed_sample_of_rows(tmp_path):
     assert torch.equal(torch.from_numpy(again), found)
     save_background(folder, "f" * 64, vocabulary + 1)  # kept once a model
     assert torch.equal(torch.from_numpy(load_background(folder, "f" * 64)), found)
-    assert load_background(folder, "e" * 64) is None
+    other = "e" * 64
+    assert load_background(folder, other) is None
+    shutil.copy(folder.background("f" * 64), folder.background(other))
+    with pytest.raises(UserError, match="is damaged \\(it is of the model ffffffffffff\\); delete it"):
+        load_background(folder, other)
 
 
 def test_paths_of_a_study_folder_are_frozen(tmp_path):

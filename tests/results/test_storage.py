@@ -20,11 +20,12 @@ from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec, TrackingSpec
 from softprior.prompt import Place
 from softprior.results import lease
+from softprior.results.digested import read_header
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior, save_posterior
-from softprior.results.records import load_records, read_header, save_record
+from softprior.results.records import load_records, save_record
 from softprior.results.storage import (
     JOB,
     RemotePath,

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,12 @@ from softprior.statistics.store import (
     SiteStatistics,
     find_statistics,
     load_statistics,
+    load_tables,
+    sample_size,
     save_statistics,
     site_path,
+    statistics_width,
+    token_classes,
 )
 
 
@@ -77,6 +83,8 @@ def test_the_layout_is_frozen(tmp_path):
             "merged": {},
             "groups": {},
             "model": "0123456789abcdef",
+            "task": "squad",
+            "site": "resid.3",
             "classes": {
                 "all": {"tokens": 500, "documents": 20, "sinks": 4},
                 "answer": {"tokens": 30, "documents": 12, "sinks": 0},
@@ -84,6 +92,33 @@ def test_the_layout_is_frozen(tmp_path):
         }
         dtypes = {part: file.get_tensor(f"all/{part}").dtype for part in ("mean", "scatter", "sample")}
     assert dtypes == {"mean": torch.float64, "scatter": torch.float64, "sample": torch.float32}
+
+
+@pytest.mark.parametrize("name", ["squad/resid.4", "drop/resid.3"])
+def test_a_file_of_another_task_or_site_is_refused(tmp_path, name):
+    task, site = name.split("/")
+    path = site_path(tmp_path, task, site)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    shutil.copy(save(tmp_path), path)
+    for read in (
+        partial(load_statistics, tokens="all", model=None),
+        partial(statistics_width, tokens="all", model=None),
+        partial(sample_size, tokens="all", model=None),
+        load_tables,
+        token_classes,
+    ):
+        with pytest.raises(UserError, match=f"{path} contains activations of squad at resid.3; put it back"):
+            read(tmp_path, task, site)
+
+
+def test_files_of_older_versions_name_neither_task_nor_site(tmp_path):
+    path = save(tmp_path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["softprior-statistics"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    old = {key: header[key] for key in ("format", "model", "classes", "merged", "groups")}
+    save_file(tensors, path, {"softprior-statistics": json.dumps(old)})
+    assert load(tmp_path).moments.count == 500
 
 
 def test_vectors_in_memory_are_their_own_statistics():

@@ -19,6 +19,7 @@ from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.prompt import Place
+from softprior.results.digested import read_header
 from softprior.results.examples import load_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
@@ -202,9 +203,7 @@ def test_twins_have_the_labels_of_the_study_file(tmp_path: Path, twinned_study: 
     labelled = study_file(tmp_path / "l.yaml", priors=["isotropic", {"fitted": None, "label": "near"}])
     plan = plan_study(load_grid(labelled, ("evaluation.twin=true",)))
     write_study(folder, plan.spec, plan.trials)
-    assert set(json.loads(folder.study.read_text(encoding="utf-8"))["entries"]["trials"]) == {
-        one.id for one in plan.trials
-    }
+    assert set(read_header(folder.study)["entries"]["trials"]) == {one.id for one in plan.trials}
     results = Results(folder.root)
     (near,) = (record for record in results.twins.values() if record.spec.prior.shown.name == "near")
     assert near.spec.original in results.records

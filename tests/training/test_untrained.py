@@ -167,6 +167,10 @@ def test_damaged_files_are_computed_again(tmp_path: Path, passes: list[Batch]) -
         assert one.losses(tiny().host, ROWS, 2) == right
         assert len(passes) == 1
         assert file.read_text() == whole, "and kept again"
+    other = one.losses(tiny().host, ROWS[:1], 2)
+    (second,) = {*(tmp_path / "untrained").iterdir()} - {file}
+    shutil.copy(file, second)
+    assert one.losses(tiny().host, ROWS[:1], 2) == other, "not the losses of other rows"
 
 
 def test_a_trial_that_fails_leaves_the_turn_to_the_next(tmp_path: Path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from softprior.activations.plan import RunPlan
 from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
 from softprior.errors import UserError
-from softprior.results.files import write_json
+from softprior.results.digested import write_digested
 from softprior.results.provenance import code
 from softprior.results.storage import RemotePath, local_copy, remove_folder, replaced_folder
 from softprior.statistics.store import site_order
@@ -109,7 +109,7 @@ def finish(plan: RunPlan, folder: RunFolder, failed: dict[str, str]) -> Summary:
         "commit": made["commit"],
         "sources": made["sources"],
     }
-    write_json(folder.summary, summary)
+    write_digested(folder.summary, summary)
     if not failed:
         remove_folder(folder.parts)
     return summary

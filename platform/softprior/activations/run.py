@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from safetensors import SafetensorError
 
@@ -18,7 +18,7 @@ from softprior.activations.plan import RunPlan
 from softprior.activations.shards import Shard
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
-from softprior.results.files import write_json
+from softprior.results.digested import read_header, write_digested
 from softprior.results.lease import locked
 from softprior.results.storage import remove_folder
 from softprior.training.own_code import in_use
@@ -58,7 +58,7 @@ def run_activations(
         with _full_disk_told(plan, folder):
             _claim(folder, plan)
         if folder.summary.exists():
-            found: Summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+            found = cast(Summary, read_header(folder.summary, "remove it, and run the command again"))
             if not found["failed"]:
                 with _full_disk_told(plan, folder):
                     remove_folder(folder.parts)  # if that was interrupted
@@ -106,13 +106,13 @@ def require_own(folder: RunFolder, plan: RunPlan) -> None:
         UserError: it does.
     """
     try:
-        found = json.loads(folder.plan.read_text(encoding="utf-8"))["key"] if folder.plan.exists() else None
+        found = read_header(folder.plan)["key"] if folder.plan.exists() else None
         study = (folder.root / "study.json").exists()
     except OSError as error:
         raise UserError(
             f"{folder.root} cannot be read ({error.strerror}); give --results another folder"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (UserError, KeyError):
         raise UserError(
             f"{folder.plan} is damaged; remove {folder.root}, and run the command again"
         ) from None
@@ -130,7 +130,8 @@ def require_own(folder: RunFolder, plan: RunPlan) -> None:
 def _claim(folder: RunFolder, plan: RunPlan) -> None:
     require_own(folder, plan)
     if not folder.plan.exists():
-        write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
+        value = {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()}
+        write_digested(folder.plan, value)
 
 
 def _missing(plan: RunPlan, folder: RunFolder) -> list[Shard]:

@@ -20,8 +20,8 @@ from softprior.errors import UserError, shortened
 from softprior.exchange.layout import PeftType
 from softprior.inputs.labels import counted
 from softprior.prompt import Stack
+from softprior.results.digested import read_header
 from softprior.results.files import write_atomically, write_json
-from softprior.results.records import read_header
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"

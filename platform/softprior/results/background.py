@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,6 +17,9 @@ from softprior.results.storage import local_copy
 from softprior.results.tensor_files import open_tensors, save_tensors
 from softprior.seeding import torch_generator
 
+KEY = "softprior"
+"""The metadata key under which the file says of which model it is."""
+
 TOKENS = 2000
 """Tokens kept."""
 
@@ -25,8 +30,9 @@ def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Ten
     if path.exists():
         return
     chosen = torch.randperm(len(vocabulary), generator=torch_generator(0, "figure background"))[:TOKENS]
+    header = json.dumps({"model": fingerprint})
     sample = {"vocabulary": vocabulary[chosen].float().cpu()}
-    write_atomically(path, lambda temporary: save_tensors(sample, temporary, {"softprior": "{}"}))
+    write_atomically(path, lambda temporary: save_tensors(sample, temporary, {KEY: header}))
 
 
 def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:
@@ -40,8 +46,12 @@ def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, 
         return None
     try:
         with local_copy(path) as here, open_tensors(here) as file:
+            header: dict[str, str] = json.loads(file.metadata()[KEY])
+            model = header.get("model", fingerprint)
+            if model != fingerprint:
+                raise ValueError(f"it is of the model {model[:12]}")
             return file.get_tensor("vocabulary").numpy()
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete it; the next trial that runs keeps it again"
         ) from None

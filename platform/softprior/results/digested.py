@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
+from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.results.files import json_text, write_atomically
 from softprior.results.storage import Location
 
@@ -15,6 +18,10 @@ DIGEST = "digest"
 _END = ',\n "%s": "%s"\n}\n'
 _LENGTH = len(_END % (DIGEST, 16 * "0"))
 _FOUND = re.compile(re.escape(_END % (DIGEST, "@")).replace("@", "([0-9a-f]{16})").encode())
+
+
+class ChangedError(ValueError):
+    """The content of a file does not agree with its digest."""
 
 
 def write_digested(path: Location, value: Mapping[str, object]) -> None:
@@ -37,7 +44,8 @@ def digested_text(path: Location) -> str:
     be recognised any more stays in the text, and whoever validates it finds a member that does not exist.
 
     Raises:
-        ValueError: it is not as it was written, or not UTF-8.
+        ChangedError: it is not as it was written.
+        ValueError: it is not UTF-8.
     """
     content = path.read_bytes()
     end = _FOUND.fullmatch(content[-_LENGTH:])
@@ -45,8 +53,36 @@ def digested_text(path: Location) -> str:
         return content.decode()
     own = content[:-_LENGTH]
     if _digest(own) != end[1].decode():
-        raise ValueError("it is not as it was written")
+        raise ChangedError("it is not as it was written")
     return own.decode() + "\n}\n"
+
+
+def read_header(
+    path: Location, remedy: str = "restore it, or delete it to have it made again"
+) -> dict[str, Any]:
+    """A JSON object from a file, with or without a digest.
+
+    Args:
+        remedy: what to do if it is damaged.
+
+    Raises:
+        UserError: the file is not a JSON object, or not as it was written.
+    """
+    try:
+        value = parsed_json(digested_text(path))
+    except ChangedError as error:
+        raise UserError(f"{path} is damaged: {error}; {remedy}") from None
+    except ValueError:
+        raise UserError(
+            f"{path} is damaged: it is not valid JSON, perhaps because it was cut off; {remedy}"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, but a file is expected there; {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it must contain a JSON object; {remedy}")
+    if DIGEST in value:
+        raise UserError(f"{path} is damaged: its digest cannot be recognised; {remedy}")
+    return value
 
 
 def _digest(content: bytes) -> str:

@@ -11,11 +11,11 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from softprior.errors import UserError
-from softprior.inputs.base import Spec, parsed_json
+from softprior.inputs.base import Spec
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.inputs.validation import path_of
-from softprior.results.digested import DIGEST, digested_text, write_digested
+from softprior.results.digested import DIGEST, digested_text, read_header, write_digested
 from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.sanity import SUPERSEDED, Check
 from softprior.results.storage import Location, listed
@@ -309,27 +309,3 @@ def read_study(path: Location) -> dict[str, Any]:
 
 
 _REWRITTEN = "delete it and run the study again, which writes it anew and keeps finished trials"
-
-
-def read_header(
-    path: Location, remedy: str = "restore it, or delete it to have it made again"
-) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Args:
-        remedy: what to do if it is damaged.
-
-    Raises:
-        UserError: the file is not a JSON object.
-    """
-    try:
-        value = parsed_json(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(
-            f"{path} is damaged: it is not valid JSON, perhaps because it was cut off; {remedy}"
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder, but a file is expected there; {remedy}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it must contain a JSON object; {remedy}")
-    return value

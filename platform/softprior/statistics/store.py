@@ -3,8 +3,8 @@
 A store is a folder with `TASK/SITE.safetensors`. A file has, for each token class, the moments, some of the
 vectors themselves, and, if the job made it, norms and what the vectors are; docs/activations.md lists the
 tensors.
-The header is one JSON object under the metadata key `softprior-statistics`: format, model fingerprint,
-counts of tokens, documents and sinks per class, and which classes make up `all`; and the digests of
+The header is one JSON object under the metadata key `softprior-statistics`: format, model fingerprint, task,
+site, counts of tokens, documents and sinks per class, and which classes make up `all`; and the digests of
 `softprior.results.tensor_files`.
 """
 
@@ -190,6 +190,8 @@ def save_statistics(
     header = {
         "format": FORMAT,
         "model": model,
+        "task": task,
+        "site": site,
         "classes": counts,
         "merged": merged or {},
         "groups": {name: count for name, (count, _) in tables.groups.items()},
@@ -355,10 +357,12 @@ class _Counts(TypedDict):
 
 
 class _Header(TypedDict):
-    """The header of a file. Files of before have neither `sample` nor `documents`."""
+    """The header of a file. Files of older versions lack what is not required."""
 
     format: int
     model: str
+    task: NotRequired[str]
+    site: NotRequired[str]
     classes: dict[str, _Counts]
     merged: dict[str, list[str]]
     groups: dict[str, int]
@@ -367,7 +371,7 @@ class _Header(TypedDict):
 
 
 def _header(metadata: dict[str, str], path: Path, model: str | None) -> _Header:
-    """The header of a file that is of the format and of the model."""
+    """The header of a file that is of the format and the model, and of the task and site of its name."""
     header: _Header = json.loads(metadata[KEY])
     if header["format"] != FORMAT:
         raise UserError(f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})")
@@ -375,6 +379,13 @@ def _header(metadata: dict[str, str], path: Path, model: str | None) -> _Header:
         raise UserError(
             f"{path} contains activations of another model ({header['model'][:12]} instead of "
             f"{model[:12]}); make statistics of this one"
+        )
+    named = (path.parent.name, path.stem)
+    own = (header.get("task", named[0]), header.get("site", named[1]))
+    if own != named:
+        raise UserError(
+            f"{path} contains activations of {own[0]} at {own[1]}; put it back under that name, or make the "
+            "statistics again"
         )
     return header
 

@@ -10,9 +10,9 @@ from softprior.errors import UserError
 from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import NO_TERMS, Axes, axes, labels
 from softprior.inputs.specs import REPEATS, Probe, TrialSpec
+from softprior.results.digested import write_digested
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
-from softprior.results.files import write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.means import over_places
 from softprior.results.probed import PROBE_NUMBERS
@@ -168,7 +168,7 @@ def write_study(folder: StudyFolder, spec: Mapping[str, object], trials: Sequenc
         **{key: kept[key] for key in (CLAIMS, DESIGN) if key in kept},
         ENTRIES: entries_of(trials),
     }
-    write_json(folder.study, value)
+    write_digested(folder.study, value)
 
 
 def write_table(

@@ -63,13 +63,13 @@ class Untrained:
             return self._computed(host, rows, batch)
         key = _key(host, self.sample, rows, batch)
         path = self.folder.untrained(key)
-        found = _read(path)
+        found = _read(path, key)
         if found is None:
             with self._turn(key):
-                found = _read(path)
+                found = _read(path, key)
                 if found is None:
                     found = self._computed(host, rows, batch)
-                    _write(path, found)
+                    _write(path, key, found)
         return found
 
     def _computed(self, host: FrozenLM, rows: Sequence[Row], batch: int) -> RowLosses:
@@ -113,25 +113,25 @@ def _key(host: FrozenLM, sample: Prompt, rows: Sequence[Row], batch: int) -> str
     return f"{SOURCES[:8]}-{_sha256(json.dumps([how, vectors, texts, batch]).encode())[:32]}"
 
 
-def _read(path: Location) -> RowLosses | None:
-    """Kept losses; a file that is not there, cannot be read or is damaged counts as none."""
+def _read(path: Location, key: str) -> RowLosses | None:
+    """Kept losses; a file that is not there, cannot be read, is damaged or of another key counts as none."""
     try:
         found = json.loads(path.read_bytes())
         losses = RowLosses(**found["losses"])
-        return losses if _digest(losses) == found["sha256"] else None
+        return losses if _digest(key, losses) == found["sha256"] else None
     except (OSError, UserError, ValueError, TypeError, KeyError):
         return None
 
 
-def _write(path: Location, losses: RowLosses) -> None:
+def _write(path: Location, key: str, losses: RowLosses) -> None:
     """Keeps losses; they can be computed again, so that a folder that does not take them is no failure."""
-    content = json.dumps({"losses": losses._asdict(), "sha256": _digest(losses)}).encode()
+    content = json.dumps({"losses": losses._asdict(), "sha256": _digest(key, losses)}).encode()
     with suppress(OSError, UserError):
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def _digest(losses: RowLosses) -> str:
-    return _sha256(json.dumps(losses).encode())
+def _digest(key: str, losses: RowLosses) -> str:
+    return _sha256(json.dumps([key, losses]).encode())
 
 
 def _sha256(content: bytes) -> str:

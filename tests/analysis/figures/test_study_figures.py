@@ -35,6 +35,7 @@ from analysis.findings.study import Cell, Run, Study
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import Rate
 from softprior.prompt import Place
+from softprior.results.digested import read_header
 from softprior.statistics.gaussian import oas_shrinkage
 from tests.analysis.figures.overlaps import assert_no_overlap
 from tests.analysis.figures.saved import COARSE, caption_of, saved
@@ -157,7 +158,7 @@ def test_figures_of_a_study_have_the_looks_of_its_entries(reading: Reading) -> N
 def test_a_study_that_is_running_has_the_looks_of_the_whole(finished_study: Finished, tmp_path: Path) -> None:
     """Own priors take the looks that all planned priors leave, whichever of them have ended."""
     folder = finished_study.copy(tmp_path)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header = read_header(folder.study)
     for one in header["entries"]["known"]:  # both priors of the study are the user's own
         if one["entry"]["name"] in ("isotropic", "fitted"):
             one["entry"] = {"name": f"own_{one['entry']['name']}", "params": {}}

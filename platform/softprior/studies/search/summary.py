@@ -12,9 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from softprior.errors import UserError
-from softprior.results.files import write_json
+from softprior.results.digested import read_header, write_digested
 from softprior.results.folder import StudyFolder
-from softprior.results.records import read_header
 from softprior.studies.search.storage import REASON, TRIALS
 
 FEWEST = 4
@@ -81,7 +80,7 @@ def save_summary(folder: StudyFolder, summary: Summary) -> None:
         "points": [point._asdict() for point in summary.points],
         "logs": sorted(summary.logs),
     }
-    write_json(folder.summary, value)
+    write_digested(folder.summary, value)
 
 
 def load_summary(folder: StudyFolder) -> Summary:
