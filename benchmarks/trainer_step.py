@@ -60,7 +60,7 @@ class Read(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """All values of the vectors after training, what was read for them, and seconds of CPU and of the clock."""
+    """All values of the vectors after training, what was read for them, and seconds (CPU and the clock)."""
 
     vectors: list[float]
     read: Read

@@ -75,7 +75,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.activations.plan import plan_activations
     from softprior.activations.progress import Watch
     from softprior.activations.run import require_own, run_activations
-    from softprior.studies.cluster import Cluster, elsewhere
+    from softprior.studies.cluster import Cluster, elsewhere, require_machine
     from softprior.studies.estimate import trials_at_once
     from softprior.tracking.client import tracking_uri
     from softprior.training.own_code import read_code, use_code
@@ -99,6 +99,8 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
                 "resources.gpus"
             )
         return FINISHED
+    if not folder.plan.exists():
+        require_machine(spec.model, spec.resources)
     # Ray warns of every pool of actors that arguments might be lost, which a new round would fix.
     cluster = Cluster(spec.resources, quiet=True, trials=False)
     stop.orderly = True

@@ -15,11 +15,10 @@ from jobs.support.exits import FINISHED, status_of
 from jobs.support.options import add_code, study_path
 from jobs.support.screen import screen, tell
 from jobs.support.stopping import Stop, how_to_go_on, stoppable
-from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.library.studies import destination, load_study, plan, run, use_code
 from softprior.studies.again import AGAIN
-from softprior.studies.cluster import Cluster, lacks_gpu
+from softprior.studies.cluster import Cluster, require_machine
 from softprior.studies.importing import importing
 
 if TYPE_CHECKING:
@@ -94,8 +93,7 @@ def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
     ending.callback(cluster.stop)
     with console.status("planning the study"):  # seconds, most of them imports
         if not options.dry_run and not to.folder.table.exists():
-            if (reason := lacks_gpu(found.model)) is not None:
-                raise UserError(reason)
+            require_machine(found.model, found.resources, found.placement)
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
         with importing():
             planned = plan(found, str(path))

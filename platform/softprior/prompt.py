@@ -176,7 +176,13 @@ class Row:
 
 
 def collate(rows: list[Row]) -> Batch:
-    """Pads rows on the right to the longest; every weight is 1."""
+    """Pads rows on the right to the longest; every weight is 1.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not rows:
+        raise UserError("a batch needs at least one row, but the list of rows is empty")
     longest = max(len(row.tokens) for row in rows)
 
     def padded(values: Sequence[Sequence[int]], fill: int) -> Tensor:

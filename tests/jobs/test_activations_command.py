@@ -71,7 +71,7 @@ def test_what_was_left_out_is_said_as_what_it_is() -> None:
     assert left_out({"one": one, "two": two, "cut": cut}) == [
         "one: 1 of 41 rows that are not empty was left out, the first a.jsonl, line 3: no 'text'",
         "two: 2 of 4,002 rows that are not empty were left out, the first b.jsonl, line 1: no 'text'",
-        "cut: c.jsonl.gz, line 10: it is damaged; fetch it again",
+        "cut: c.jsonl.gz, line 10: it is damaged; mend it or fetch it again",
     ]
 
 
@@ -84,6 +84,9 @@ def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch
         "this machine has fewer CPUs or GPUs than a worker needs; lower resources.cpus"
         in capsys.readouterr().out
     )
+    assert main([str(file), "resources.cpus=4096", "--results", str(tmp_path / "none")]) == WRONG
+    assert "asks for 4096 CPUs, but this machine has" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "plan.json").write_text('{"key": "another"}')
     assert main([str(file), "--dry-run", "name=one", "--results", str(tmp_path)]) == WRONG

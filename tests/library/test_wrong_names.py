@@ -12,6 +12,8 @@ from jobs import study as study_command
 from softprior.errors import UserError
 from softprior.library.results import Results
 from softprior.library.studies import load_study, plan
+from softprior.priors import PRIORS
+from softprior.prompt import collate
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import load_record
@@ -70,6 +72,17 @@ def test_what_is_no_study_and_no_file_is_one_sentence(tmp_path: Path) -> None:
         plan("demo")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="is a folder, not a posterior file; name a file in it"):
         load_posterior(tmp_path)
+
+
+def test_a_component_that_does_not_exist_is_one_sentence() -> None:
+    said = "'isotropc' does not exist among the priors; did you mean 'isotropic'"
+    for kind in (UserError, KeyError):
+        with pytest.raises(kind) as refused:
+            PRIORS["isotropc"]
+        assert str(refused.value).startswith(said)
+    assert PRIORS.get("isotropc") is None
+    with pytest.raises(UserError, match="a batch needs at least one row"):
+        collate([])
 
 
 def test_overrides_are_not_required(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from jobs import study as command
 from jobs.support.exits import WRONG
 from softprior.errors import UserError
 from softprior.inputs.specs import ResourcesSpec
+from softprior.library.studies import load_study, plan, run
 from softprior.studies import cluster
 from softprior.studies.cluster import PRELOADED, Cluster
 from softprior.training.threads import thread_environment
@@ -66,6 +67,8 @@ def test_more_cpus_than_the_machine_has_are_refused_before_anything_is_written(
     file = study_file(tmp_path / "small.yaml", resources={"cpus": 999})
     said = refused(capsys, str(file), "--results", str(tmp_path / "results"))
     assert re.search(r"asks for 999 CPUs, but this machine has \d+; lower resources\.cpus", said)
+    with pytest.raises(UserError, match="asks for 999 CPUs, but this machine has"):
+        run(plan(load_study(file)), tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 

@@ -318,7 +318,7 @@ def test_the_rest_of_a_damaged_file_is_no_row(tmp_path):
     run(trial(METHODS["none"](), task=task), tmp_path)
     rows, lost, *_ = closing_notes(load_records(tmp_path / "records").values())
     assert rows.startswith("language: 110 malformed rows left out, the first in some.jsonl.gz, line 1: no")
-    assert re.fullmatch(r"language: in some\.jsonl\.gz, line \d+: .* lost; fetch it again", lost)
+    assert re.fullmatch(r"language: in some\.jsonl\.gz, line \d+: .* lost; mend it or fetch it again", lost)
 
 
 def test_the_cluster_at_hand_is_told_by_what_it_has_room_for(plan):

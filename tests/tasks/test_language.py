@@ -111,7 +111,7 @@ def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path, damage):
     assert last.index == f"line {len(found) + 1}" or garbage
     assert re.fullmatch(r"the file is damaged here \(.+\), and the rest of it is lost", last.reason)
     *rows, lost = left_out("language", len(splits.quarantined), splits.quarantined)
-    assert lost == f"language: in damaged.json.gz, {last.index}: {last.reason}; fetch it again"
+    assert lost == f"language: in damaged.json.gz, {last.index}: {last.reason}; mend it or fetch it again"
     assert [row.split(" left out")[0] for row in rows] == (
         [f"language: {counted(len(garbage), 'malformed row')}"] if garbage else []
     )
@@ -269,7 +269,11 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
         ("empty", "folder", "contains no .txt files .*; add some, or name one file"),
         ("nothing.jsonl", "", r"the data file .*nothing\.jsonl is empty \(0 bytes\); write data into it"),
         ("nothing.txt", "", r"the data file .*nothing\.txt is empty \(0 bytes\); write data into it"),
-        ("broken.json.gz", "not gzip", r"has 0 \(in .*, line 1: .*damaged here .* lost; fetch it again\)"),
+        (
+            "broken.json.gz",
+            "not gzip",
+            r"has 0 \(in .*, line 1: .*damaged here .*; mend it or fetch it again\)",
+        ),
         (
             "stack.jsonl",
             '{"content": "x", "id": 1}\n' * 9,

@@ -89,7 +89,7 @@ def left_out(tasks: dict[str, TaskSummary]) -> list[str]:
             were = by_number(read["skipped"], "was", "were")
             left = f"{read['skipped']:,} of {rows} that are not empty {were} left out"
             notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
-        notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
+        notes += [f"{name}: {lost}; mend it or fetch it again" for lost in read.get("lost", ())]
     return notes
 
 

@@ -33,6 +33,12 @@ class Offered(NamedTuple):
     file: Path | None = None
 
 
+class UnknownComponentError(UserError, KeyError):
+    """No component of an axis has such a name; a `KeyError` where mappings need one."""
+
+    __str__ = Exception.__str__  # a KeyError shows its text in quotes
+
+
 _OWN: dict[str, dict[str, Offered]] = {}
 """What the user's own code offers, by axis and name."""
 
@@ -112,7 +118,14 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
 
     def __getitem__(self, name: str) -> type[SpecT]:
         own = self.kinds.get(name)
-        return own if own is not None else self._others[name].kind
+        if own is not None:
+            return own
+        others = self._others
+        if name not in others:
+            raise UnknownComponentError(
+                f"'{name}' does not exist among the {self.axis}; {suggestion(str(name), list(self))}"
+            )
+        return others[name].kind
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self.kinds, **self._others})

@@ -15,7 +15,7 @@ from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.results.storage import results_folder
-from softprior.studies.cluster import Cluster
+from softprior.studies.cluster import Cluster, require_machine
 from softprior.studies.observers import Listen, Work, no_observers
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
@@ -167,6 +167,8 @@ def run(
             trackers.append(MlflowTracker(to.tracking, study, work.trials, to.folder))
         return [*listen(work), *trackers]
 
+    if cluster is None and not to.folder.table.exists():
+        require_machine(study.model, study.resources, study.placement)
     own = cluster or Cluster(study.resources, study.placement)
     try:
         records = planned.run(to.folder, everyone, own, again)

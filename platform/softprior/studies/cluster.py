@@ -218,6 +218,19 @@ def elsewhere() -> bool:
     return _address() != LOCAL
 
 
+def require_machine(model: ModelSpec, resources: ResourcesSpec, placement: PlacementSpec = HERE) -> None:
+    """Checks that this machine has what a run on it needs, before a first run writes anything.
+
+    Raises:
+        UserError: it lacks a GPU or CPUs.
+    """
+    if elsewhere():
+        return
+    if (reason := lacks_gpu(model)) is not None:
+        raise UserError(reason)
+    require_cpus(resources, placement)
+
+
 def lacks_gpu(model: ModelSpec) -> str | None:
     """Why a study's model cannot run on this machine, if it is to; None if it can, or runs elsewhere."""
     if model.device != "cuda" or elsewhere():

@@ -105,7 +105,7 @@ def _lost(number: int, quarantine: Sequence[Quarantined]) -> list[str]:
     single = number - len(damaged)
     first = f", the first {where(rows[0])}" if rows else ""
     parts = [f"{counted(single, 'malformed row')} left out{first}"] if single else []
-    return parts + [f"{where(row)}; fetch it again" for row in damaged]
+    return parts + [f"{where(row)}; mend it or fetch it again" for row in damaged]
 
 
 def where(row: Quarantined) -> str:
