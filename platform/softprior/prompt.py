@@ -182,7 +182,7 @@ def collate(rows: list[Row]) -> Batch:
         UserError: there is none.
     """
     if not rows:
-        raise UserError("a batch needs at least one row, but the list of rows is empty")
+        raise UserError("a batch needs at least one row, but the list of rows is empty; give it one")
     longest = max(len(row.tokens) for row in rows)
 
     def padded(values: Sequence[Sequence[int]], fill: int) -> Tensor:

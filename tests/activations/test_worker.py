@@ -29,6 +29,7 @@ from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.priors.fitted import Fitted
 from softprior.prompt import Place
+from softprior.results.digested import write_digested
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.results.tensor_files import open_tensors
 from softprior.seeding import torch_generator
@@ -194,6 +195,18 @@ def test_shards_that_two_workers_have_count_once(plan, undisturbed, tmp_path):
     read(worker(plan, folder), plan, 0, *range(4, len(plan.shards)))
     finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
+
+
+def test_sums_and_norms_of_another_task_are_refused(plan, tmp_path):
+    folder = RunFolder(tmp_path)
+    read(worker(plan, folder), plan, 1)
+    (own,) = folder.partials("arithmetic")
+    shutil.copy(own.path, folder.partial("other", "worker"))
+    with pytest.raises(UserError, match="has sums of arithmetic, not of other; remove it"):
+        folder.partials("other")
+    write_digested(folder.calibration("arithmetic"), {"task": "other", "medians": {}})
+    (outcome,) = read(worker(plan, folder), plan, 2)
+    assert "has norms of other, not of arithmetic; remove it" in outcome.error
 
 
 def test_a_full_disk_loses_nothing(plan, undisturbed, tmp_path):

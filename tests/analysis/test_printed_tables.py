@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest

@@ -24,6 +24,7 @@ from benchmarks.study_tables import (
 )
 from softprior.errors import UserError
 from softprior.library.results import Results
+from softprior.results.digested import read_header
 from tests.builders import Finished, run
 
 

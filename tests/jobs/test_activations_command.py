@@ -85,7 +85,7 @@ def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch
         in capsys.readouterr().out
     )
     assert main([str(file), "resources.cpus=4096", "--results", str(tmp_path / "none")]) == WRONG
-    assert "asks for 4096 CPUs, but this machine has" in capsys.readouterr().err
+    assert "asks for 4,096 CPUs, but this machine has" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "plan.json").write_text('{"key": "another"}')
@@ -93,7 +93,7 @@ def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch
     assert "contains another run (with other settings, data or weights)" in capsys.readouterr().err
     (tmp_path / "one" / "plan.json").write_text("{")
     assert main([str(file), "--dry-run", "name=one", "--results", str(tmp_path)]) == WRONG
-    assert "plan.json is damaged; remove" in capsys.readouterr().err
+    assert "plan.json is damaged: it is not valid JSON" in capsys.readouterr().err
     (tmp_path / "lines.txt").write_text("A line of text.\n")
     long = f"files=[{{name: long, path: {tmp_path / 'lines.txt'}, length: 1025}}]"
     assert main([str(file), "--dry-run", long]) == WRONG

@@ -1,5 +1,6 @@
 """Families that change embeddings in front of block 0: one unit for texts, stores, priors and prompts."""
 
+import shutil
 from copy import deepcopy
 
 import pytest
@@ -165,6 +166,15 @@ def test_a_store_of_before_that_is_in_other_units_is_refused(tmp_path):
             ):
                 read(tmp_path, task, "resid.0", "all", "weights")
     beside = tmp_path / "vocabulary" / "resid.0.safetensors"
+    named = beside.read_bytes()
+    for path in (tmp_path / "same" / "resid.0.safetensors", beside):
+        kept = path.read_bytes()
+        other = save_statistics(tmp_path / "other", "drop", "resid.4", "weights", {"all": known})
+        shutil.copy(other, path)
+        with pytest.raises(UserError, match=f"^{path} contains activations of drop at resid.4; put it back"):
+            load_statistics(tmp_path, "same", "resid.0", "all", "weights")
+        path.write_bytes(kept)
+    assert beside.read_bytes() == named
     beside.write_bytes(beside.read_bytes()[:200])
     with pytest.raises(UserError, match=f"^{beside} is damaged .*run the activation job again"):
         load_statistics(tmp_path, "same", "resid.0", "all", "weights")

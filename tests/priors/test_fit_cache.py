@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -296,6 +297,16 @@ def test_a_damaged_file_is_built_anew(fitted, cache, damage):
     module._load.cache_clear()
     assert torch.equal(sample(), first)
     assert fitted == [120, 120]
+
+
+def test_another_fit_under_its_name_is_built_anew(fitted, cache):
+    first = sample()
+    own = only(cache)
+    sample(shrinkage=0.3)
+    (other,) = {*(cache / "fits").iterdir()} - {own}
+    shutil.copy(other, own)
+    module._load.cache_clear()
+    assert torch.equal(sample(), first)
 
 
 def test_a_file_that_another_process_has_repaired_is_left_alone(cache):

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from softprior.errors import UserError
 from softprior.inputs.base import Spec
-from softprior.results.digested import DIGEST, digested_text, write_digested
+from softprior.results.digested import DIGEST, digested_text, read_header, write_digested
 from softprior.results.files import write_json
 from softprior.results.tables import load_table, save_table
 from tests.results.bits import with_a_bit_changed
@@ -60,6 +61,13 @@ def test_no_bit_of_a_value_changes(value: Path, data: st.DataObject) -> None:
 
 
 @given(data=st.data())
+def test_no_bit_of_a_header_changes(value: Path, data: st.DataObject) -> None:
+    """What has no declared members is read as it is."""
+    with pytest.raises(UserError, match=r"is damaged: .*; restore it"):
+        read_header(with_a_bit_changed(value, data))
+
+
+@given(data=st.data())
 def test_no_bit_of_a_table_changes_unseen(table: Path, data: st.DataObject) -> None:
     """Some bits mean nothing, such as those of statistics that nobody reads."""
     try:
@@ -88,6 +96,25 @@ def test_a_digest_that_is_none_is_a_member_too_many(value: Path, tmp_path: Path)
     other.write_text(value.read_text().replace(f'"{DIGEST}": "', f'"{DIGEST}": "0'))
     with pytest.raises(ValidationError, match=DIGEST):
         Value.model_validate_json(digested_text(other))
+
+
+def test_a_header_is_a_json_object(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    path.write_text('{"a": 1}')
+    assert read_header(path) == {"a": 1}
+    cut = "it is not valid JSON, perhaps because it was cut off"
+    for wrong, said in (("", cut), ("[1]", "it must contain a JSON object"), ("{", cut), ("\xff", cut)):
+        path.write_text(wrong, encoding="latin-1")
+        with pytest.raises(UserError, match=f"is damaged: {said}; restore it"):
+            read_header(path)
+    write_digested(path, {"a": 1})
+    assert read_header(path) == {"a": 1}
+    path.write_text(whole := path.read_text().replace("1", "2", 1))
+    with pytest.raises(UserError, match="is damaged: it is not as it was written; restore it"):
+        read_header(path)
+    path.write_text(whole.rstrip())
+    with pytest.raises(UserError, match="is damaged: its digest cannot be recognised; restore it"):
+        read_header(path)
 
 
 def test_the_name_is_taken(tmp_path: Path) -> None:

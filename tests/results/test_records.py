@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.results.background import TOKENS, load_background, save_background
-from softprior.results.digested import read_header, write_digested
 from softprior.results.folder import StudyFolder
 from softprior.results.records import (
     RECORD_FORMAT,
@@ -156,25 +156,6 @@ def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change, fault):
         load_record(path)
 
 
-def test_a_header_is_a_json_object(tmp_path):
-    path = tmp_path / "study.json"
-    path.write_text('{"a": 1}')
-    assert read_header(path) == {"a": 1}
-    cut = "it is not valid JSON, perhaps because it was cut off"
-    for wrong, said in (("", cut), ("[1]", "it must contain a JSON object"), ("{", cut), ("\xff", cut)):
-        path.write_text(wrong, encoding="latin-1")
-        with pytest.raises(UserError, match=f"is damaged: {said}; restore it"):
-            read_header(path)
-    write_digested(path, {"a": 1})
-    assert read_header(path) == {"a": 1}
-    path.write_text(whole := path.read_text().replace("1", "2", 1))
-    with pytest.raises(UserError, match="is damaged: it is not as it was written; restore it"):
-        read_header(path)
-    path.write_text(whole.rstrip())
-    with pytest.raises(UserError, match="is damaged: its digest cannot be recognised; restore it"):
-        read_header(path)
-
-
 def test_a_damaged_study_has_a_remedy(tmp_path):
     path = tmp_path / "study.json"
     whole = {"spec": {"name": "small"}, "trials": []}
@@ -204,8 +185,11 @@ def test_the_figures_background_is_a_fixed_sample_of_rows(tmp_path):
     other = "e" * 64
     assert load_background(folder, other) is None
     shutil.copy(folder.background("f" * 64), folder.background(other))
-    with pytest.raises(UserError, match="is damaged \\(it is of the model ffffffffffff\\); delete it"):
+    with pytest.raises(UserError, match="is of another model \\(ffffffffffff\\); delete it"):
         load_background(folder, other)
+    save_file({"vocabulary": vocabulary}, folder.background(other))
+    old = load_background(folder, other)
+    assert torch.equal(torch.from_numpy(old), vocabulary), "the oldest have no header"
 
 
 def test_paths_of_a_study_folder_are_frozen(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from softprior.activations.state import Partial
+from softprior.errors import UserError
 from softprior.results.storage import Location, RemotePath, listed
 from softprior.statistics.store import RUN_PLAN, RUN_SUMMARY
 
@@ -58,9 +59,13 @@ class RunFolder:
         """All workers' sums of a task.
 
         Raises:
-            UserError: a file is damaged.
+            UserError: a file is damaged, or has sums of another task.
         """
-        return [Partial(path) for path in listed(self.parts, f"{_name(task)}.*.safetensors")]
+        found = [Partial(path) for path in listed(self.parts, f"{_name(task)}.*.safetensors")]
+        for partial in found:
+            if partial.task != task:
+                raise UserError(f"{partial.path} has sums of {partial.task}, not of {task}; remove it")
+        return found
 
     def calibration(self, task: str) -> Location:
         """Median norms by site."""

@@ -42,7 +42,7 @@ class TaskSummary(_Total):
 
 
 class Summary(TypedDict):
-    """The summary of a run, `summary.json`.
+    """The summary of a run, `activations.json`.
 
     Attributes:
         key, spec, identity: of the plan.

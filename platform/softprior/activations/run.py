@@ -106,16 +106,15 @@ def require_own(folder: RunFolder, plan: RunPlan) -> None:
         UserError: it does.
     """
     try:
-        found = read_header(folder.plan)["key"] if folder.plan.exists() else None
+        remedy = f"remove {folder.root}, and run the command again"
+        found = read_header(folder.plan, remedy)["key"] if folder.plan.exists() else None
         study = (folder.root / "study.json").exists()
     except OSError as error:
         raise UserError(
             f"{folder.root} cannot be read ({error.strerror}); give --results another folder"
         ) from None
-    except (UserError, KeyError):
-        raise UserError(
-            f"{folder.plan} is damaged; remove {folder.root}, and run the command again"
-        ) from None
+    except KeyError:
+        raise UserError(f"{folder.plan} is damaged: it has no key; {remedy}") from None
     if found is not None:
         if found != plan.key:
             raise UserError(

@@ -22,6 +22,7 @@ from softprior.activations.texts import sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
 from softprior.errors import UserError
+from softprior.results.digested import read_header, write_digested
 from softprior.results.files import write_json
 from softprior.results.storage import local_copy, location
 from softprior.statistics.units import PROMPTS, VOCABULARY
@@ -147,9 +148,12 @@ class Worker:
         if not measured:
             medians = self._reader.medians(self._first_readable(source))
             with _of_the_folder():
-                write_json(path, medians)
+                write_digested(path, {"task": source.name, "medians": medians})
         with _of_the_folder():
-            values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+            found = read_header(path, "remove it, and it is measured again")
+            if found.get("task") != source.name:
+                raise UserError(f"{path} has norms of {found.get('task')}, not of {source.name}; remove it")
+        values: dict[str, float] = found["medians"]
         return values
 
     def _first_readable(self, source: Source) -> list[Text]:

@@ -122,10 +122,11 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             return own
         others = self._others
         if name not in others:
-            raise UnknownComponentError(
-                f"'{name}' does not exist among the {self.axis}; {suggestion(str(name), list(self))}"
-            )
+            raise UnknownComponentError(f"'{name}' does not exist among the {self.axis}; {self._hint(name)}")
         return others[name].kind
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.kinds or name in self._others
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self.kinds, **self._others})
@@ -193,15 +194,20 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         else:
             at = at or entry.name
         if entry.name not in self:
-            hint = suggestion(entry.name, list(self))
-            if hint.startswith("known"):  # nothing is close
-                hint = f"{hint}; a class of one's own needs --code FILE (use_code in Python)"
+            hint = self._hint(entry.name)
             if not at:
                 raise UserError(f"'{entry.name}' does not exist among the {self.axis}; {hint}")
             raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {hint}")
         at = f"{at}.{entry.name}" if at else ""
         meant = self._meant(entry)
         return validate(self[meant.name], meant.params, where, at)
+
+    def _hint(self, name: str) -> str:
+        """The remedy for a name that does not exist."""
+        hint = suggestion(str(name), list(self))
+        if hint.startswith("known"):  # nothing is close
+            hint = f"{hint}; a class of one's own needs --code FILE (use_code in Python)"
+        return hint
 
     def kind(self, entry: Entry) -> type[SpecT] | None:
         """The kind of the component that an entry names, whatever its parameters; None if it is unknown."""

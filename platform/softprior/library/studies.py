@@ -167,7 +167,7 @@ def run(
             trackers.append(MlflowTracker(to.tracking, study, work.trials, to.folder))
         return [*listen(work), *trackers]
 
-    if cluster is None and not to.folder.table.exists():
+    if cluster is None and not to.folder.study.exists():
         require_machine(study.model, study.resources, study.placement)
     own = cluster or Cluster(study.resources, study.placement)
     try:

@@ -18,8 +18,11 @@ from softprior.results.files import version_of
 from softprior.results.provenance import edits
 from softprior.results.tensor_files import open_tensors, save_tensors
 
-VERSION = 7
-"""Incremented when a fit of the same data would come out differently."""
+VERSION = 8
+"""Incremented when a fit of the same data would come out differently, or is written in another way."""
+
+KEY = "softprior-fit"
+"""The metadata key of a file's header: its own name, which identifies what was fitted, and the facts."""
 
 KEPT = 16
 """Fits one process keeps in memory; a covariance at H = 2048 takes 34 MB."""
@@ -56,7 +59,8 @@ def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit], *com
     def write(path: Path) -> None:
         fit = build()
         tensors = {name: value.contiguous() for name, value in fit.tensors.items()}
-        save_tensors(tensors, path, {"facts": json.dumps(fit.facts, allow_nan=False)})
+        header = {"name": Path(relative).name, "facts": fit.facts}
+        save_tensors(tensors, path, {KEY: json.dumps(header, allow_nan=False)})
 
     path = ensure(relative, write)
     try:
@@ -82,5 +86,7 @@ def _read(path: Path) -> Fit:
 @lru_cache(maxsize=KEPT)
 def _load(path: Path, version: tuple[int, ...]) -> Fit:  # noqa: ARG001  a file built anew is read anew
     with open_tensors(path) as file:
-        facts = json.loads(file.metadata()["facts"])
-        return Fit({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+        header = json.loads(file.metadata()[KEY])
+        if header["name"] != path.name:
+            raise ValueError("it is another fit")
+        return Fit({name: file.get_tensor(name) for name in file.keys()}, header["facts"])  # noqa: SIM118

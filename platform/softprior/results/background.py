@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.results.files import write_atomically
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import local_copy
@@ -39,19 +40,21 @@ def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, 
     """What `save_background` kept, or None.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or of another model.
     """
     path = folder.background(fingerprint)
     if not path.exists():
         return None
     try:
         with local_copy(path) as here, open_tensors(here) as file:
-            header: dict[str, str] = json.loads(file.metadata()[KEY])
+            header = parsed_json(file.metadata().get(KEY, "{}"))
+            if not isinstance(header, dict):
+                raise ValueError("its header is not a JSON object")
             model = header.get("model", fingerprint)
             if model != fingerprint:
-                raise ValueError(f"it is of the model {model[:12]}")
+                raise UserError(f"{path} is of another model ({str(model)[:12]}); delete it")
             return file.get_tensor("vocabulary").numpy()
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete it; the next trial that runs keeps it again"
         ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +14,11 @@ from softprior.results.storage import Location
 DIGEST = "digest"
 """The last member of such a file: 64 bits of SHA-256, in hexadecimal digits."""
 
-_END = ',\n "%s": "%s"\n}\n'
-_LENGTH = len(_END % (DIGEST, 16 * "0"))
-_FOUND = re.compile(re.escape(_END % (DIGEST, "@")).replace("@", "([0-9a-f]{16})").encode())
+_BEFORE, _BEHIND = f',\n "{DIGEST}": "', '"\n}\n'
+_LENGTH = len(_BEFORE) + 16 + len(_BEHIND)
+
+_ALIKE = 3
+"""Most bytes beside a digest that may have changed for it to be recognised as one."""
 
 
 class ChangedError(ValueError):
@@ -33,26 +34,26 @@ def write_digested(path: Location, value: Mapping[str, object]) -> None:
     if DIGEST in value:
         raise ValueError(f"'{DIGEST}' is a name that the file uses itself; choose another")
     text = json_text(value).removesuffix("\n}\n")
-    whole = text + _END % (DIGEST, _digest(text.encode()))
+    whole = text + _BEFORE + _digest(text.encode()) + _BEHIND
     write_atomically(path, lambda temporary: temporary.write_bytes(whole.encode()))
 
 
 def digested_text(path: Location) -> str:
     """The JSON text of such a file, without its digest.
 
-    The text of a file without a digest, which an older version has written, is as it is. A digest that cannot
-    be recognised any more stays in the text, and whoever validates it finds a member that does not exist.
+    The text of a file without a digest, which an older version has written, is as it is.
 
     Raises:
         ChangedError: it is not as it was written.
         ValueError: it is not UTF-8.
     """
     content = path.read_bytes()
-    end = _FOUND.fullmatch(content[-_LENGTH:])
-    if end is None:
+    own, end = content[:-_LENGTH], content[-_LENGTH:]
+    expected = _BEFORE + _digest(own) + _BEHIND
+    around = [*range(len(_BEFORE)), *range(_LENGTH - len(_BEHIND), _LENGTH)]
+    if len(end) < _LENGTH or sum(end[i] != ord(expected[i]) for i in around) > _ALIKE:
         return content.decode()
-    own = content[:-_LENGTH]
-    if _digest(own) != end[1].decode():
+    if end != expected.encode():
         raise ChangedError("it is not as it was written")
     return own.decode() + "\n}\n"
 

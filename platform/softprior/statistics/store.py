@@ -17,27 +17,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError, suggestion
 from softprior.results.files import write_atomically
 from softprior.results.tensor_files import TensorFile, open_tensors, save_tensors
+from softprior.statistics.header import DAMAGED, FORMAT, KEY, Header, header_of
 from softprior.statistics.moments import DimensionMoments, Moments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
 from softprior.statistics.units import require_embeddings
-
-FORMAT = 2
-"""Version of the layout, in each file's header."""
-
-KEY = "softprior-statistics"
-DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError, RecursionError)
-"""What is raised on reading a file that is incomplete or not a statistics file."""
-
 
 RUN_PLAN, RUN_SUMMARY = "plan.json", "activations.json"
 """Files beside the store of an activation run: the first it writes, and the one for a complete store."""
@@ -227,7 +219,7 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
     require_embeddings(path, known=model is not None)
     try:
         with open_tensors(path) as file:
-            header = _header(file.metadata(), path, model)
+            header = header_of(file.metadata(), path, model)
             found = [_read(file, path, name, header) for name in _classes(header, path, tokens)]
     except DAMAGED as error:
         raise _damaged(path, error) from None
@@ -245,7 +237,7 @@ def load_tables(folder: Path, task: str, site: str) -> Tables:
     path = find_statistics(folder, task, site)
     try:
         with open_tensors(path) as file:
-            header = _header(file.metadata(), path, None)
+            header = header_of(file.metadata(), path, None)
             names = list(file.keys())
             groups = {
                 name: (int(count), file.get_tensor(f"//groups/{i}"))
@@ -269,7 +261,7 @@ def token_classes(folder: Path, task: str, site: str) -> dict[str, int]:
     path = find_statistics(folder, task, site)
     try:
         with open_tensors(path) as file:
-            classes = _header(file.metadata(), path, None)["classes"]
+            classes = header_of(file.metadata(), path, None)["classes"]
             return {name: int(counts["tokens"]) for name, counts in classes.items()}
     except DAMAGED as error:
         raise _damaged(path, error) from None
@@ -285,7 +277,7 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
     require_embeddings(path, known=model is not None)
     try:
         with open_tensors(path) as file:
-            first = _classes(_header(file.metadata(), path, model), path, tokens)[0]
+            first = _classes(header_of(file.metadata(), path, model), path, tokens)[0]
             return math.prod(file.shape(f"{first}/mean"))
     except DAMAGED as error:
         raise _damaged(path, error) from None
@@ -312,7 +304,7 @@ def sample_size(folder: Path, task: str, site: str, tokens: str, model: str | No
     require_embeddings(path, known=model is not None)
     try:
         with open_tensors(path) as file:
-            header, names = _header(file.metadata(), path, model), set(file.keys())
+            header, names = header_of(file.metadata(), path, model), set(file.keys())
             classes = _classes(header, path, tokens)
             sizes = [file.shape(f"{name}/sample")[0] for name in classes]
     except DAMAGED as error:
@@ -348,49 +340,7 @@ def site_order(site: str) -> tuple[bool, int, int]:
     return site.startswith("decoder."), known, int(number) if number.isdecimal() else 0
 
 
-class _Counts(TypedDict):
-    """What a header says about one token class."""
-
-    tokens: int
-    documents: int
-    sinks: int
-
-
-class _Header(TypedDict):
-    """The header of a file. Files of older versions lack what is not required."""
-
-    format: int
-    model: str
-    task: NotRequired[str]
-    site: NotRequired[str]
-    classes: dict[str, _Counts]
-    merged: dict[str, list[str]]
-    groups: dict[str, int]
-    sample: NotRequired[int]
-    documents: NotRequired[int]
-
-
-def _header(metadata: dict[str, str], path: Path, model: str | None) -> _Header:
-    """The header of a file that is of the format and the model, and of the task and site of its name."""
-    header: _Header = json.loads(metadata[KEY])
-    if header["format"] != FORMAT:
-        raise UserError(f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})")
-    if model is not None and header["model"] != model:
-        raise UserError(
-            f"{path} contains activations of another model ({header['model'][:12]} instead of "
-            f"{model[:12]}); make statistics of this one"
-        )
-    named = (path.parent.name, path.stem)
-    own = (header.get("task", named[0]), header.get("site", named[1]))
-    if own != named:
-        raise UserError(
-            f"{path} contains activations of {own[0]} at {own[1]}; put it back under that name, or make the "
-            "statistics again"
-        )
-    return header
-
-
-def _classes(header: _Header, path: Path, tokens: str) -> list[str]:
+def _classes(header: Header, path: Path, tokens: str) -> list[str]:
     """The stored classes that a name stands for, unions split up."""
     known, merged = header["classes"], header["merged"]
     found: list[str] = []
@@ -406,7 +356,7 @@ def _classes(header: _Header, path: Path, tokens: str) -> list[str]:
     return found
 
 
-def _read(file: TensorFile, path: Path, name: str, header: _Header) -> SiteStatistics:
+def _read(file: TensorFile, path: Path, name: str, header: Header) -> SiteStatistics:
     counts, names = header["classes"][name], set(file.keys())
     mean, triangle, sample = (file.get_tensor(f"{name}/{part}") for part in CLASSES)
     width, count = len(mean), int(counts["tokens"])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.results.files import version_of
 from softprior.results.tensor_files import open_tensors
+from softprior.statistics.header import DAMAGED, header_of
 
 CLOSE = 2e-2
 """Tolerance between two vectors of one token, relative to their size: one may be rounded to bfloat16."""
@@ -23,8 +23,6 @@ VOCABULARY = "vocabulary"
 
 PROMPTS = "_prompts"
 """The folder of a run's store with the states at prompts' own positions; no task's name begins like that."""
-
-DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError, RecursionError)
 
 
 def require_embeddings(path: Path, known: bool) -> None:
@@ -38,7 +36,8 @@ def require_embeddings(path: Path, known: bool) -> None:
         known: whether units count, as they do for a prior: a run's store without its vocabulary is refused.
 
     Raises:
-        UserError: they are not, the vocabulary is damaged, or it is missing from a run's store.
+        UserError: they are not, the vocabulary is damaged or missing from a run's store, or one of the files
+            is of another task or site.
     """
     beside = path.parent.parent / VOCABULARY / path.name
     if path.stem.removeprefix("encoder.") != "resid.0" or path == beside:
@@ -90,6 +89,7 @@ def _compare_tokens(path: Path, beside: Path, *versions: tuple[int, ...]) -> Non
 def _sampled_tokens(path: Path) -> tuple[Int[Tensor, "N"], Float[Tensor, "N D"]]:
     """The tokens and vectors of all classes of a file."""
     with open_tensors(path) as file:
+        header_of(file.metadata(), path, None)  # another site's would be compared with the wrong vectors
         names = [n.removesuffix("/facts/token") for n in file.keys() if n.endswith("/facts/token")]  # noqa: SIM118
         if not names:
             return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0)
