@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.support.exits import FINISHED, status_of
 from jobs.support.screen import printable
 from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
 from softprior.training.threads import limit_threads
+
+if TYPE_CHECKING:
+    from softprior.models.load import Loaded
 
 MODEL = "smollm2-135m-instruct-q4_1"
 WIDE = 2048
@@ -36,10 +40,16 @@ def _pictures(options: argparse.Namespace) -> int:
             raise UserError(
                 f"--{name} {given} has no effect on pictures in a plane; add --radii, or leave it out"
             )
+    if not options.radii:
+        _draw(options.folder)
+        return FINISHED
+    from softprior.inputs.specs import ModelSpec
+    from softprior.models.load import load_local
+
+    model = options.model or MODEL
+    loaded = load_local(ModelSpec(id=model, device="cpu"))  # first: a wrong one leaves no pictures behind
     _draw(options.folder)
-    if options.radii:
-        wide = WIDE if options.wide is None else options.wide
-        _measure(options.model or MODEL, wide, options.folder)
+    _measure(model, loaded, WIDE if options.wide is None else options.wide, options.folder)
     return FINISHED
 
 
@@ -80,15 +90,12 @@ def _draw(folder: Path) -> None:
             _say(f"wrote {path}")
 
 
-def _measure(model: str, wide: int, folder: Path) -> None:
+def _measure(model: str, loaded: Loaded, wide: int, folder: Path) -> None:
     from analysis.figures.prior_radii import draw_radii, every_row, markdown, measure, wider
     from analysis.figures.priors import Table
-    from softprior.inputs.specs import ModelSpec
-    from softprior.models.load import load_local
     from softprior.prompt import Place
     from softprior.training.source import PlaceSource
 
-    loaded = load_local(ModelSpec(id=model, device="cpu"))
     with _scratch():
         source = PlaceSource(loaded.host, loaded.tokenizer, Place(0), tokens=20)
         tables = {f"{model}, H = {source.hidden}": measure(source, every_row(), _say)}

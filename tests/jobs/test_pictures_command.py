@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobs import pictures
@@ -13,6 +15,13 @@ def test_what_only_radii_use_is_refused_without_them(words: list[str], capsys: p
     said = capsys.readouterr().err
     assert f"{' '.join(words)} has no effect" in said
     assert "add --radii" in said
+
+
+def test_a_wrong_model_leaves_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "pictures"
+    assert pictures.main(["--radii", "--model", "tinny", "--folder", str(folder)]) == 2
+    assert "did you mean 'tiny'" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_pictures_go_to_results_unless_told(capsys: pytest.CaptureFixture) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis.figures import style
 from analysis.figures.palette import COLOURS, PRIORS, entry_looks, look, prior_looks
@@ -162,6 +163,20 @@ def test_a_figure_is_written_twice_whole_and_the_same_again(tmp_path: Path, monk
         save(figure, path)
     assert (path.read_bytes(), pdf.read_bytes()) == old
     assert {p.name for p in path.parent.iterdir()} == {"one.png", "one.pdf"}
+
+
+def test_a_figure_is_laid_out_once_for_both_files(tmp_path: Path) -> None:
+    class Counted(ConstrainedLayoutEngine):
+        times = 0
+
+        def execute(self, fig: Figure) -> None:
+            Counted.times += 1
+            super().execute(fig)
+
+    figure = Figure(layout=Counted())
+    figure.subplots().plot([1, 2])
+    save(figure, tmp_path / "one.png")
+    assert Counted.times == 1
 
 
 def test_letters_of_a_pdf_stay_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
