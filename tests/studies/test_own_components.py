@@ -379,6 +379,12 @@ def test_two_packages_that_offer_one_name_are_refused(project: Path, tmp_path: P
         disc_ids(tmp_path, "isotropic")
 
 
+def test_a_module_whose_name_no_file_can_have_is_left_to_python(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"import {'m' * 300}\n")
+    assert read_code(file).text == file.read_text()
+
+
 def test_a_worker_with_another_version_of_the_code_refuses_the_trial(forgotten) -> None:
     use_code(spiral())
     require_origins([spiral().origin])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -61,7 +62,8 @@ def _own_module(name: str, importer: Path) -> Path | None:
         return None
     if spec is None:  # the folder of the file need not be on Python's path
         beside = (importer.with_name(f"{name}.py"), importer.with_name(name))
-        return next((path for path in beside if path.exists()), None)
+        # Not Path.exists, which raises where a name is too long for a file.
+        return next((path for path in beside if os.path.exists(path)), None)
     inside = list(spec.submodule_search_locations or ())
     if spec.origin is None and not inside:
         return None
