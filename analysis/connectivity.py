@@ -16,6 +16,7 @@ from softprior.inputs.base import Spec, parsed_json
 from softprior.prompt import Prompt
 from softprior.results.digested import digested_text, write_digested
 from softprior.results.folder import StudyFolder
+from softprior.results.records import read_study
 from softprior.results.storage import Location
 
 
@@ -80,14 +81,18 @@ def load_connectivity(folder: StudyFolder) -> Connectivity | None:
     """The lines of a study; None where they were not measured.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or of another study.
     """
     path = folder.connectivity
     if not path.exists():
         return None
     try:
-        return Connectivity.model_validate(parsed_json(digested_text(path)))
+        found = Connectivity.model_validate(parsed_json(digested_text(path)))
     except (ValidationError, ValueError):
         raise UserError(
             f"{path} is damaged or of another version; run python -m jobs.connectivity again"
         ) from None
+    named = {trial for line in found.lines for pair in line.trials for trial in pair}
+    if folder.study.exists() and named and named.isdisjoint(read_study(folder.study)["trials"]):
+        raise UserError(f"{path} has lines of another study; run python -m jobs.connectivity again")
+    return found

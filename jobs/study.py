@@ -15,6 +15,7 @@ from jobs.support.exits import FINISHED, status_of
 from jobs.support.options import add_code, study_path
 from jobs.support.screen import screen, tell
 from jobs.support.stopping import Stop, how_to_go_on, stoppable
+from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.library.studies import destination, load_study, plan, run, use_code
 from softprior.studies.again import AGAIN
@@ -84,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
     console = screen()
+    if options.all and not options.dry_run:
+        raise UserError("--all lists the trials of a dry run; add --dry-run, or leave it out")
     for code_path in options.code:
         use_code(code_path)
     path = study_path(options.study)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     results = _folder(options.results)
+    _require_free(options.host, options.port)
     print("starting MLflow, which takes seconds, and on a busy machine a minute", flush=True)
     for note in follow_artifacts(results):
         print(f"note: {note}", flush=True)
@@ -49,6 +51,22 @@ def _show(options: argparse.Namespace) -> int:
     command += ["--host", options.host, "--port", str(options.port), "--workers", "1"]
     _invite(results, f"http://{options.host}:{options.port}")
     return _serve(command, {**LIGHT, **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
+
+
+def _require_free(host: str, port: int) -> None:
+    """Checks that a server can listen there.
+
+    Raises:
+        UserError: the address is none of this machine's, or in use.
+    """
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"nothing can listen on {host}:{port} ({str(error).removeprefix('bind(): ')}); give another "
+            "--port or --host"
+        ) from None
 
 
 def _invite(results: Path, server: str) -> None:

@@ -70,6 +70,12 @@ SHOWN = 16
 """Names that one sentence lists at most."""
 
 
+def a_kind(value: object) -> str:
+    """What a value is, for a sentence: `an int`."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def suggestion(word: str, known: list[str], files: bool = False, within: str = "") -> str:
     """The remedy for an unknown name: the closest known one, if any is close, and the whole choice.
 

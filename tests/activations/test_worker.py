@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,10 @@ from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.folder import RunFolder
-from softprior.activations.merging import finish, saved_shards
+from softprior.activations.merging import Summary, finish, saved_shards
 from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan, plan_activations
-from softprior.activations.run import _full_disk_told, _missing
+from softprior.activations.run import _full_disk_told, _missing, require_whole
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.task_texts import TaskTexts
 from softprior.activations.worker import Worker
@@ -29,7 +30,7 @@ from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.priors.fitted import Fitted
 from softprior.prompt import Place
-from softprior.results.digested import write_digested
+from softprior.results.digested import read_header, write_digested
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.results.tensor_files import open_tensors
 from softprior.seeding import torch_generator
@@ -207,6 +208,24 @@ def test_sums_and_norms_of_another_task_are_refused(plan, tmp_path):
     write_digested(folder.calibration("arithmetic"), {"task": "other", "medians": {}})
     (outcome,) = read(worker(plan, folder), plan, 2)
     assert "has norms of other, not of arithmetic; remove it" in outcome.error
+
+
+def test_a_store_that_lacks_a_file_or_has_another_runs_is_told(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path / "copy")
+    store = tmp_path / "copy" / "store"
+    summary = cast(Summary, read_header(RunFolder(tmp_path / "copy").summary))
+    require_whole(store, summary)
+    for name, said in (("data.arithmetic", "other data"), ("model", "another model")):
+        with pytest.raises(UserError, match=f"is of {said} than the run; put it back, or remove"):
+            require_whole(store, {**summary, "identity": summary["identity"] | {name: "another"}})
+    one, other, *_ = summary["tasks"]["arithmetic"]["sites"]
+    path = store / "arithmetic" / f"{other}.safetensors"
+    shutil.copy(store / "arithmetic" / f"{one}.safetensors", path)
+    with pytest.raises(UserError, match=f"activations of arithmetic at {one}; put it back"):
+        require_whole(store, summary)
+    path.unlink()
+    with pytest.raises(UserError, match=f"arithmetic lacks {other}.safetensors, which the run has"):
+        require_whole(store, summary)
 
 
 def test_a_full_disk_loses_nothing(plan, undisturbed, tmp_path):

@@ -23,7 +23,7 @@ from jobs import connectivity
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place, collate
-from softprior.results.digested import read_header
+from softprior.results.digested import read_header, write_digested
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
@@ -128,6 +128,17 @@ def test_the_lines_of_a_study_are_kept(reading: Reading, found: Connectivity, tm
     assert path.losses.tolist() == [list(found.lines[0].losses[0])]
     folder.connectivity.write_text("{")
     with pytest.raises(UserError, match=r"of another version; run python -m jobs\.connectivity again"):
+        load_connectivity(folder)
+
+
+def test_lines_of_another_study_are_refused(reading: Reading, found: Connectivity, tmp_path: Path) -> None:
+    folder = replace(reading.folder, root=tmp_path)
+    save_connectivity(folder, found)
+    header = read_header(reading.folder.study)
+    write_digested(folder.study, header)
+    assert load_connectivity(folder) == found
+    write_digested(folder.study, header | {"trials": ["0" * 16]})
+    with pytest.raises(UserError, match=r"has lines of another study; run python"):
         load_connectivity(folder)
 
 

@@ -75,8 +75,8 @@ def test_a_dry_run_says_what_is_finished_and_leaves_everything_as_it_is(
     folder.record(second).write_text("{")
     assert command.main(dry) == 2
     said = capsys.readouterr().err
-    damaged = f"{folder.record(second)} is not a record of format 1 (it is not valid JSON); delete it to run"
-    assert said == f"error: {damaged} the trial again\n"
+    damaged = f"{folder.record(second)} is not a record of format 1 (it is not valid JSON)"
+    assert said == f"error: {damaged}; restore it, or delete it to run the trial again\n"
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}.keys() == before.keys()
 
 

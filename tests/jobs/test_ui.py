@@ -158,6 +158,15 @@ def test_where_there_are_no_pages_one_sentence_says_so(text: str, said: str, cap
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["--port", "99999"], ["--host", "192.0.2.1"]])
+def test_an_address_nobody_can_listen_on_is_one_sentence(words: list[str], tmp_path: Path, capsys) -> None:
+    (tmp_path / "mlflow.db").touch()
+    assert ui.main(["--results", str(tmp_path), *words]) == 2
+    assert re.search(
+        r"error: nothing can listen on .*; give another --port or --host\n", capsys.readouterr().err
+    )
+
+
 def _answers(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):

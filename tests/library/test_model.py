@@ -204,7 +204,7 @@ def test_what_does_not_fit_the_model_or_is_no_list_is_refused(model: Model) -> N
             ask()
     with pytest.raises(UserError, match=r"must be a list, not the text 'abc'; write \[text\]"):
         model.generate(prompt, "abc")
-    with pytest.raises(UserError, match="2 texts have 1 answers"):
+    with pytest.raises(UserError, match="2 texts cannot have 1 answer;"):
         model.batch(["a", "b"], ["c"])
     with pytest.raises(UserError, match="empty list"):
         model.batch([])

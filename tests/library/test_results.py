@@ -225,7 +225,9 @@ def test_a_damaged_file_is_one_sentence_with_its_remedy(tmp_path: Path, finished
         results.posteriors[first]
     folder.record(first).write_text("{", encoding="utf-8")
     found = Results(folder.root)
-    with pytest.raises(UserError, match=f"{first}.json is not a record .*; delete it to run the trial again"):
+    with pytest.raises(
+        UserError, match=f"{first}.json is not a record .*; restore it, or delete it to run the trial again"
+    ):
         _ = found.records
     assert first not in found.sound.records
     assert found.posteriors[second].final

@@ -11,12 +11,14 @@ from jobs import exchange
 from jobs import study as study_command
 from softprior.errors import UserError
 from softprior.library.results import Results
-from softprior.library.studies import load_study, plan
+from softprior.library.studies import load_study, plan, run, use_code
 from softprior.priors import PRIORS
 from softprior.prompt import collate
+from softprior.results.digested import read_header, write_digested
 from softprior.results.folder import StudyFolder
-from softprior.results.posteriors import load_posterior
+from softprior.results.posteriors import load_posterior, save_posterior
 from softprior.results.records import load_record
+from softprior.results.tables import load_table, save_table
 from tests.builders import Finished
 
 
@@ -28,7 +30,9 @@ def folder(finished_study: Finished, tmp_path: Path) -> StudyFolder:
 def test_a_record_of_another_trial_is_refused(folder: StudyFolder, finished_study: Finished) -> None:
     one, other, *_ = finished_study.records
     shutil.copy(folder.record(other), folder.record(one))
-    with pytest.raises(UserError, match=f"has the record of trial {other}, not of {one}; delete it to run"):
+    with pytest.raises(
+        UserError, match=f"has the record of trial {other}, not of {one}; restore it, or delete it to run"
+    ):
         load_record(folder.record(one))
     sound = Results(folder.root).sound
     assert one not in sound.records
@@ -66,12 +70,39 @@ def test_ids_cut_short_are_in_the_mapping_too(folder: StudyFolder, finished_stud
 
 
 def test_what_is_no_study_and_no_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="load_study takes a path, not a int; give that of a study file"):
+    with pytest.raises(UserError, match="load_study takes a path, not an int; give that of a study file"):
         load_study(5)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="plan takes a study, not a str; give what load_study returns"):
         plan("demo")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="is a folder, not a posterior file; name a file in it"):
         load_posterior(tmp_path)
+
+
+def test_a_table_or_study_json_of_another_study_is_refused(folder: StudyFolder, tmp_path: Path) -> None:
+    header = read_header(folder.study)
+    write_digested(folder.study, header | {"spec": header["spec"] | {"name": "another"}})
+    for read in (
+        lambda results: results.table,
+        lambda results: results.trials,
+        lambda results: results.study,
+    ):
+        with pytest.raises(
+            UserError, match=r"is of the study 'small', but the study\.json .* is of 'another'"
+        ):
+            read(Results(folder.root))
+    save_table(folder.table, load_table(folder.table)[0])  # as older versions wrote it
+    assert len(Results(folder.root).table)
+
+
+def test_what_is_given_in_place_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+    for wrong, said in (
+        (lambda: run("demo"), "run takes a plan, not a str; give what plan returns"),  # type: ignore[arg-type]
+        (lambda: load_study("demo", ["seeds=[0]"]), "is a text such as .*, not a list; give each by itself"),  # type: ignore[arg-type]
+        (lambda: save_posterior("x.safetensors", None), "save_posterior takes a posterior, not None"),  # type: ignore[arg-type]
+        (lambda: use_code(3), "a path is a text, not an int"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match=said):
+            wrong()
 
 
 def test_a_component_that_does_not_exist_is_one_sentence() -> None:
@@ -83,6 +114,11 @@ def test_a_component_that_does_not_exist_is_one_sentence() -> None:
     assert PRIORS.get("isotropc") is None
     with pytest.raises(UserError, match="a batch needs at least one row"):
         collate([])
+
+
+def test_a_list_of_all_trials_needs_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study_command.main(["demo", "--all"]) == 2
+    assert "--all lists the trials of a dry run; add --dry-run, or leave it out" in capsys.readouterr().err
 
 
 def test_overrides_are_not_required(capsys: pytest.CaptureFixture[str]) -> None:

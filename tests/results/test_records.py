@@ -149,10 +149,10 @@ def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change, fault):
     )
     with pytest.raises(UserError) as refused:
         load_record(path)
-    said = f"{path} is not a record of format 1 ({fault}); delete it to run the trial again"
+    said = f"{path} is not a record of format 1 ({fault}); restore it, or delete it to run the trial again"
     assert str(refused.value) == said
     path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"format 1 \(it is not UTF-8 text\); delete it"):
+    with pytest.raises(UserError, match=r"format 1 \(it is not UTF-8 text\); restore it"):
         load_record(path)
 
 
@@ -163,7 +163,9 @@ def test_a_damaged_study_has_a_remedy(tmp_path):
     assert read_study(path) == whole
     for wrong in ("{", "{}", '{"spec": {}, "trials": []}', '{"spec": {"name": "small"}}'):
         path.write_text(wrong)
-        remedy = "delete it and run the study again, which writes it anew and keeps finished trials$"
+        remedy = (
+            "restore it, or delete it and run the study again, which keeps finished trials but no longer "
+        )
         with pytest.raises(UserError, match=rf"study\.json is damaged: .*; {remedy}"):
             read_study(path)
 

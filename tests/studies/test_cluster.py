@@ -86,8 +86,13 @@ def test_more_gpus_than_any_node_has_are_refused_and_ray_is_stopped(
     file = study_file(
         tmp_path / "small.yaml", tracking={"enabled": False}, resources={"cpus": 1, "gpus": 999}
     )
+    said = refused(capsys, str(file), "--results", str(tmp_path / "results"))
+    assert re.search(r"asks for 999 GPUs, but torch sees \d+ on this machine; lower resources\.gpus", said)
+    assert not (tmp_path / "results").exists()
+    monkeypatch.setenv("RAY_USE_MULTIPROCESSING_CPU_COUNT", "1")  # it is left to Ray
     said = refused(capsys, str(file), "--results", str(tmp_path))
     assert re.search(r"a trial or worker asks for 1 CPU and 999 GPUs, but .* lower resources\.cpus", said)
+    monkeypatch.delenv("RAY_USE_MULTIPROCESSING_CPU_COUNT")
     import ray
 
     assert not ray.is_initialized()

@@ -21,6 +21,7 @@ from pyarrow import parquet
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.entries import Entry
+from softprior.inputs.row_files import rewritten
 from softprior.inputs.row_files import rows as rows_of
 from softprior.inputs.specs import TrialSpec
 from softprior.studies.called import Called
@@ -349,6 +350,24 @@ def test_data_that_cannot_be_used_is_refused_in_one_sentence(
     for data in (path, {"train": path}):
         with pytest.raises(UserError, match=said):
             pairs(data, **({"group": "topic"} if "topic" in said else {})).check_data()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_member_that_is_there_twice_costs_the_row_only_where_it_is_read(
+    tmp_path: Path, listed: bool
+) -> None:
+    texts = [json.dumps(row) for row in sums(9)]
+    texts += [
+        '{"question": "1?", "reply": "1", "reply": "2"}',
+        '{"question": "2?", "reply": "2", "x": 1, "x": 2}',
+    ]
+    path = tmp_path / ("a.json" if listed else "a.jsonl")
+    path.write_text(f"[{', '.join(texts)}]" if listed else "\n".join(texts))
+    found = pairs(str(path)).splits()
+    (lost,) = found.quarantined
+    assert lost.reason == "'reply' is there twice"
+    assert sum(len(getattr(found, split)) for split in SPLITS) == 10
+    assert rewritten(path), "of such a row the last one was read"
 
 
 def test_encodings_and_names_that_cannot_be_used_are_said(tmp_path: Path) -> None:

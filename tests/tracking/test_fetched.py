@@ -37,6 +37,11 @@ def test_results_from_mlflow_are_those_of_the_folder(
 
 def test_what_mlflow_does_not_have_is_said(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"there is no database .*nowhere\.db; put it there"):
+        Results.from_mlflow(f"sqlite:///{tmp_path / 'nowhere.db'}", "absent", tmp_path / "copy")
+    assert not (tmp_path / "nowhere.db").exists()
+    with pytest.raises(UserError, match=r"'mlflow\.db' is no address of MLflow; give http"):
+        Results.from_mlflow("mlflow.db", "absent", tmp_path / "copy")
     with pytest.raises(UserError, match="has no study 'absent'; it has no studies"):
         Results.from_mlflow(uri, "absent", tmp_path / "fetched")
     open_experiment(uri, "softprior/begun", tmp_path)

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from safetensors import SafetensorError
@@ -20,7 +21,8 @@ from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.results.digested import read_header, write_digested
 from softprior.results.lease import locked
-from softprior.results.storage import remove_folder
+from softprior.results.storage import Location, listed, remove_folder
+from softprior.statistics.store import other_data
 from softprior.training.own_code import in_use
 
 ROUNDS = 3
@@ -59,6 +61,7 @@ def run_activations(
             _claim(folder, plan)
         if folder.summary.exists():
             found = cast(Summary, read_header(folder.summary, "remove it, and run the command again"))
+            require_whole(folder.store, found)
             if not found["failed"]:
                 with _full_disk_told(plan, folder):
                     remove_folder(folder.parts)  # if that was interrupted
@@ -124,6 +127,25 @@ def require_own(folder: RunFolder, plan: RunPlan) -> None:
         return
     if study:
         raise UserError(f"{folder.root} is the results folder of a study; give this run another name")
+
+
+def require_whole(store: Location, summary: Summary) -> None:
+    """Checks that a store still has the files that its run has written, each with what its name says.
+
+    Raises:
+        UserError: a file is missing, damaged, or of another task, site, model or data.
+    """
+    remedy = "put it back, or remove the folder of the run to have all read again"
+    for task, read in summary["tasks"].items():
+        there = {path.name: path for path in listed(store / task, "*.safetensors")}
+        for site in read["sites"]:
+            path = there.get(f"{site}.safetensors")
+            if path is None:
+                raise UserError(
+                    f"{store / task} lacks {site}.safetensors, which the run has written; {remedy}"
+                )
+            if isinstance(path, Path) and (said := other_data(path, task, summary["identity"])) is not None:
+                raise UserError(f"{path} is of {said} than the run; {remedy}")
 
 
 def _claim(folder: RunFolder, plan: RunPlan) -> None:

@@ -13,6 +13,7 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -200,13 +201,22 @@ def parsed(text: str) -> object:
     if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
         return Malformed(f"nested deeper than {DEEPEST} levels")
     try:
-        return json.loads(text, parse_float=Number)
+        return json.loads(text, parse_float=Number, object_pairs_hook=object_of)
     except json.JSONDecodeError as error:
         return Malformed(f"not valid JSON ({error.msg}, character {error.pos})")
     except RecursionError:
         return Malformed("nested too deep")
     except ValueError:  # what Python says of an integer of more digits than it turns into a number
         return Malformed("not valid JSON (a number has more than 4,300 digits)")
+
+
+def object_of(members: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of a row of JSON; a name that is there twice is malformed, and costs only who reads it."""
+    found = dict(members)
+    if len(found) < len(members):
+        counts = Counter(name for name, _ in members)
+        found |= {name: Malformed(f"'{name}' is there twice") for name, n in counts.items() if n > 1}
+    return found
 
 
 def text_at(row: object, column: str) -> str | Malformed:
@@ -229,6 +239,8 @@ def without(column: str, names: tuple[str, ...]) -> Malformed:
 
 def text_of(value: object) -> str | Malformed:
     """A value that must be a text, which may be empty."""
+    if isinstance(value, Malformed):
+        return value
     return sound(value) if isinstance(value, str) else Malformed(f"not a text: {str(value)[:40]}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from softprior.errors import UserError
+from softprior.errors import UserError, a_kind
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes of a name and of a path that file systems allow."""
@@ -17,6 +17,8 @@ def home_path(written: str | Path) -> Path:
     Raises:
         UserError: it begins with the home of a user who does not exist, or no file can have this path.
     """
+    if not isinstance(written, str | os.PathLike):
+        raise UserError(f"a path is a text, not {a_kind(written)}; give that of a file or folder")
     try:
         path = Path(written).expanduser()
     except RuntimeError:

@@ -21,6 +21,7 @@ from softprior.inputs.data_files import (
     contents,
     kind_of,
     lines,
+    object_of,
     parquet_file,
     parsed,
     sound,
@@ -114,7 +115,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
 
 def _listed(path: Path, whole: str) -> Iterator[Item]:
     try:
-        found = json.loads(whole, parse_float=Number)
+        found = json.loads(whole, parse_float=Number, object_pairs_hook=object_of)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{path} is not valid JSON ({reason}); mend it, or write JSON lines") from None
@@ -270,7 +271,8 @@ def by_column(row: Mapping[Any, object]) -> list[tuple[str, object]]:
 
 def _doubled(row: object) -> bool:
     found = by_column(row) if isinstance(row, dict) else []
-    return len({name for name, _ in found}) < len(found)
+    twice = any(isinstance(one, Malformed) for _, one in found)  # in one object
+    return twice or len({name for name, _ in found}) < len(found)
 
 
 def rewritten(path: Path) -> bool:

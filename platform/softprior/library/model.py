@@ -12,6 +12,7 @@ from torch import Tensor
 from softprior.assets.tokens import asked, opened, vocabulary_ids
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
+from softprior.inputs.labels import counted
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.library import arguments
@@ -92,7 +93,8 @@ class Model:
                 raise UserError("a model with an encoder predicts answers; give them beside the texts")
             return collate([self._text(str(i), text) for i, text in enumerate(_texts(texts))])
         if len(_texts(texts)) != len(arguments.words(answers, "answers")):
-            raise UserError(f"{len(texts)} texts have {len(answers)} answers; give one answer per text")
+            given = f"{counted(len(texts), 'text')} cannot have {counted(len(answers), 'answer')}"
+            raise UserError(f"{given}; give one answer per text")
         pairs = zip(texts, answers, strict=True)
         return collate([self._answered(str(i), text, answer) for i, (text, answer) in enumerate(pairs)])
 

@@ -38,6 +38,29 @@ def read_table(path: Location) -> pd.DataFrame:
         raise UserError(_damaged(path, error)) from None
 
 
+def require_table_of(study: str, path: Location) -> None:
+    """Checks that a trials.parquet, if there is one that can be read, is of a study of this name.
+
+    Raises:
+        UserError: it says that it is of another one. Older tables do not say.
+    """
+    import pyarrow as pa
+
+    from softprior.results.tables import load_header
+
+    try:
+        with local_copy(path) as here:
+            header = load_header(here)
+    except (pa.ArrowException, OSError, ValueError):
+        return  # whoever reads it says so
+    own = header.get("study", study) if isinstance(header, dict) else study
+    if own != study:
+        raise UserError(
+            f"{path} is of the study '{own}', but the study.json beside it is of '{study}'; put back the "
+            "right one, or run the study again, which writes both anew"
+        )
+
+
 def table_problem(path: Location) -> str:
     """What is wrong with a study's trials.parquet, without reading its rows; empty if nothing is."""
     import pyarrow as pa

@@ -19,6 +19,7 @@ from softprior.library.reading import (
     labelled,
     read_posterior,
     read_table,
+    require_table_of,
     sound_records,
 )
 from softprior.library.repeats import pairs_table
@@ -180,8 +181,14 @@ class Results:
 
     @cached_property
     def study(self) -> dict[str, Any]:
-        """study.json: spec, trial ids, fingerprints, versions and commit."""
-        return read_study(self.folder.study)
+        """study.json: spec, trial ids, fingerprints, versions and commit.
+
+        Raises:
+            UserError: it is damaged, or of another study than the table beside it.
+        """
+        found = read_study(self.folder.study)
+        require_table_of(found["spec"]["name"], self.folder.table)
+        return found
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -201,6 +208,7 @@ class Results:
         Raises:
             UserError: the first run of the study has not ended.
         """
+        _ = self.study  # which the table must be of
         try:
             found = read_table(self.folder.table)
         except FileNotFoundError:

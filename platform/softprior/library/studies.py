@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from softprior.errors import UserError
+from softprior.errors import UserError, a_kind
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import StudySpec, TrackingSpec, TrialSpec
 from softprior.library.results import Results, Tracked
 from softprior.results.files import require_folder
@@ -92,7 +93,11 @@ def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
         UserError: something is wrong with the file; the sentence names the key.
     """
     if not isinstance(path, str | os.PathLike):
-        raise UserError(f"load_study takes a path, not a {type(path).__name__}; give that of a study file")
+        raise UserError(f"load_study takes a path, not {a_kind(path)}; give that of a study file")
+    if (wrong := next((one for one in overrides if not isinstance(one, str)), None)) is not None:
+        raise UserError(
+            f"an override is a text such as 'seeds=[0]', not {a_kind(wrong)}; give each by itself"
+        )
     return load(Path(path), overrides)
 
 
@@ -106,7 +111,7 @@ def plan(study: StudySpec | SearchStudy, where: str | None = None) -> Runnable:
         UserError: the study cannot run.
     """
     if not isinstance(study, StudySpec | SearchStudy):
-        raise UserError(f"plan takes a study, not a {type(study).__name__}; give what load_study returns")
+        raise UserError(f"plan takes a study, not {a_kind(study)}; give what load_study returns")
     where = f"the study '{study.name}'" if where is None else where
     if isinstance(study, SearchStudy):
         from softprior.studies.search.run import Searching
@@ -158,6 +163,8 @@ def run(
     """
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
+    if not hasattr(planned, "study"):
+        raise UserError(f"run takes a plan, not {a_kind(planned)}; give what plan returns")
     study = planned.study
     to = destination(study.name, study.tracking, results)
     trackers: list[MlflowTracker] = []
@@ -190,4 +197,4 @@ def use_code(path: str | Path) -> None:
     """
     from softprior.training import own_code
 
-    own_code.use_code(own_code.read_code(Path(path)))
+    own_code.use_code(own_code.read_code(home_path(path)))

@@ -47,7 +47,7 @@ def digested_text(path: Location) -> str:
         ChangedError: it is not as it was written.
         ValueError: it is not UTF-8.
     """
-    content = path.read_bytes()
+    content = path.read_bytes().rstrip(b"\r\n") + b"\n"  # an editor may add an empty line at the end
     own, end = content[:-_LENGTH], content[-_LENGTH:]
     expected = _BEFORE + _digest(own) + _BEHIND
     around = [*range(len(_BEFORE)), *range(_LENGTH - len(_BEHIND), _LENGTH)]
@@ -82,7 +82,9 @@ def read_header(
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it must contain a JSON object; {remedy}")
     if DIGEST in value:
-        raise UserError(f"{path} is damaged: its digest cannot be recognised; {remedy}")
+        raise UserError(
+            f"{path} is damaged: another program has written it anew, and its digest no longer fits; {remedy}"
+        )
     return value
 
 

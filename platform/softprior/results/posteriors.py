@@ -18,7 +18,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from softprior.errors import UserError, suggestion
+from softprior.errors import UserError, a_kind, suggestion
 from softprior.inputs.base import parsed_json
 from softprior.prompt import Place
 from softprior.results.files import finite, write_atomically
@@ -52,8 +52,15 @@ class Posterior:
     snapshots: dict[int, Vectors]
 
 
-def save_posterior(path: Location, posterior: Posterior) -> None:
-    """Writes a posterior file atomically."""
+def save_posterior(path: Location | str, posterior: Posterior) -> None:
+    """Writes a posterior file atomically.
+
+    Raises:
+        UserError: what is given is no posterior.
+    """
+    path = location(path) if isinstance(path, str) else path
+    if not isinstance(posterior, Posterior):
+        raise UserError(f"save_posterior takes a posterior, not {a_kind(posterior)}")
     named = {"initial": posterior.initial, "final": posterior.final}
     named |= {f"step-{step:06d}": vectors for step, vectors in posterior.snapshots.items()}
     # Cloned, because safetensors refuses tensors that share memory.

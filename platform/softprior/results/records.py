@@ -261,12 +261,12 @@ def load_record(path: Location) -> Record:
     except ValueError as error:
         raise UserError(
             f"{path} is not a record of format {RECORD_FORMAT} ({_fault(error)}); "
-            "delete it to run the trial again"
+            "restore it, or delete it to run the trial again"
         ) from None
     if record.id != path.stem:
         raise UserError(
             f"{path} has the record of trial {record.id}, not of {path.stem}; "
-            "delete it to run the trial again"
+            "restore it, or delete it to run the trial again"
         )
     return record
 
@@ -308,4 +308,7 @@ def read_study(path: Location) -> dict[str, Any]:
     return found
 
 
-_REWRITTEN = "delete it and run the study again, which writes it anew and keeps finished trials"
+_REWRITTEN = (
+    "restore it, or delete it and run the study again, which keeps finished trials but no longer knows what "
+    "was planned before them"
+)

@@ -48,12 +48,26 @@ def load_table(path: Path) -> tuple[pa.Table, object]:
         ValueError: it is not as it was written.
     """
     table = pq.read_table(path)
-    header = parsed_json((table.schema.metadata or {}).get(KEY.encode(), b"null").decode())
+    header = _header(table.schema)
     if isinstance(header, dict):
         digest = header.pop(DIGEST, None)
         if digest is not None and digest != _digest(table, header):
             raise ValueError("it is not as it was written")
     return table, header
+
+
+def load_header(path: Path) -> object:
+    """A file's header alone, which is not compared with its digest.
+
+    Raises:
+        ArrowException, OSError: the file is damaged or missing.
+        ValueError: the header is.
+    """
+    return _header(pq.read_schema(path))
+
+
+def _header(schema: pa.Schema) -> object:
+    return parsed_json((schema.metadata or {}).get(KEY.encode(), b"null").decode())
 
 
 def _digest(table: pa.Table, header: Mapping[str, Any]) -> str:

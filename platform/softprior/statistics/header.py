@@ -38,6 +38,8 @@ class Header(TypedDict):
     groups: dict[str, int]
     sample: NotRequired[int]
     documents: NotRequired[int]
+    data: NotRequired[str | None]
+    prompt: NotRequired[str | None]
 
 
 def header_of(metadata: dict[str, str], path: Path, model: str | None) -> Header:

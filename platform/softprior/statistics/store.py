@@ -252,6 +252,30 @@ def load_tables(folder: Path, task: str, site: str) -> Tables:
     return Tables(groups, *rest)
 
 
+def other_data(path: Path, task: str, identity: Mapping[str, str]) -> str | None:
+    """In what a file of a run's store differs from the run; None if in nothing.
+
+    Args:
+        identity: fingerprints of the run's model, of its prompt and, as `data.TASK`, of data.
+
+    Raises:
+        UserError: it is damaged, or of another task or site.
+    """
+    try:
+        with open_tensors(path) as file:
+            header = header_of(file.metadata(), path, None)
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
+    # Older files do not name all three.
+    if header["model"] != identity.get("model"):
+        return "another model"
+    if "data" in header and header["data"] != identity.get(f"data.{task}"):
+        return "other data"
+    if "prompt" in header and header["prompt"] != identity.get("prompt"):
+        return "another prompt"
+    return None
+
+
 def token_classes(folder: Path, task: str, site: str) -> dict[str, int]:
     """The token classes of a file, and how many tokens each has.
 

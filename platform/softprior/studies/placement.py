@@ -62,7 +62,7 @@ def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | No
 
 
 def require_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> None:
-    """Checks that this machine, before Ray has started on it, has the CPUs of one trial or one replica.
+    """Checks that this machine, before Ray has started on it, has the CPUs and GPUs of one trial or replica.
 
     Where Ray has been told of other resources than the machine has, it is left to Ray.
 
@@ -73,11 +73,19 @@ def require_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> None:
         return
     own = has_shared_hosts(placement)
     what, key = ("a replica of the model", "placement") if own else ("a trial or worker", "resources")
-    cpus = placement.cpus if own else resources.cpus
+    cpus, gpus = (placement.cpus, placement.gpus) if own else (resources.cpus, resources.gpus)
     if cpus > machine_cpus():
         raise UserError(
             f"{what} asks for {counted(cpus, 'CPU')}, but this machine has {machine_cpus()}; lower {key}.cpus"
         )
+    if gpus:
+        import torch
+
+        if gpus > (found := torch.cuda.device_count()):
+            raise UserError(
+                f"{what} asks for {counted(gpus, 'GPU')}, but torch sees {found} on this machine; lower "
+                f"{key}.gpus, or set RAY_ADDRESS to a cluster with GPUs"
+            )
 
 
 def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> None:

@@ -174,7 +174,7 @@ def write_study(folder: StudyFolder, spec: Mapping[str, object], trials: Sequenc
 def write_table(
     folder: StudyFolder, trials: Sequence[TrialSpec], components: Components, records: Mapping[str, Record]
 ) -> None:
-    """Writes trials.parquet; trials that have not ended have the status `pending`."""
+    """Writes trials.parquet beside study.json; trials that have not ended have the status `pending`."""
     known, shown = labels(trials), axes(trials)
     also = {entry.canonical(): entry for t in trials for entry in t.evaluation.also}
     read = {text: components.task_of(entry) for text, entry in also.items()}
@@ -190,7 +190,7 @@ def write_table(
     probes = dict.fromkeys(probe for trial in trials for probe in trial.evaluation.probes)
     schema = columns(tasks.values(), read.values(), probes)
     table = pa.Table.from_pylist(rows, schema=schema)
-    save_table(folder.table, table)
+    save_table(folder.table, table, {"study": read_study(folder.study)["spec"]["name"]})
 
 
 def _shown(own: Axes) -> dict[str, str | None]:

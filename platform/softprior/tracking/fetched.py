@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from softprior.errors import UserError, hidden
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import Location
-from softprior.tracking.client import connect, problem_of
+from softprior.tracking.client import connect, problem_of, require_database
 from softprior.tracking.studies import PARENT, PREFIX
 from softprior.tracking.view import TRIAL
 
@@ -35,6 +35,11 @@ def fetch_study(uri: str, study: str, folder: Path) -> None:
     Raises:
         UserError: MLflow cannot be read, does not have the study, or has no end of a run of it.
     """
+    if "://" not in uri and not uri.startswith("sqlite:"):
+        raise UserError(
+            f"'{uri}' is no address of MLflow; give http://HOST:PORT, or sqlite:///PATH of a database"
+        )
+    require_database(uri)
     try:
         client = connect(uri)
         experiment = client.get_experiment_by_name(PREFIX + study)
