@@ -81,7 +81,7 @@ def load_connectivity(folder: StudyFolder) -> Connectivity | None:
     """The lines of a study; None where they were not measured.
 
     Raises:
-        UserError: the file is damaged, or of another study.
+        UserError: the file is damaged, or has no line between trials of the study.
     """
     path = folder.connectivity
     if not path.exists():
@@ -94,5 +94,7 @@ def load_connectivity(folder: StudyFolder) -> Connectivity | None:
         ) from None
     named = {trial for line in found.lines for pair in line.trials for trial in pair}
     if folder.study.exists() and named and named.isdisjoint(read_study(folder.study)["trials"]):
-        raise UserError(f"{path} has lines of another study; run python -m jobs.connectivity again")
+        raise UserError(
+            f"{path} has no line between trials of this study; run python -m jobs.connectivity again"
+        )
     return found

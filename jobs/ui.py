@@ -59,13 +59,17 @@ def _require_free(host: str, port: int) -> None:
     Raises:
         UserError: the address is none of this machine's, or in use.
     """
+    if not 0 < port < 65536:
+        raise UserError(f"--port must be 1 to 65535, not {port}; give another one")
     try:
-        with socket.create_server((host, port)):
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((host, port), family=family):
             pass
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError, TypeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is no name of a machine"
+        reason = str(said).partition(" (while")[0]
         raise UserError(
-            f"nothing can listen on {host}:{port} ({str(error).removeprefix('bind(): ')}); give another "
-            "--port or --host"
+            f"nothing can listen on {host}:{port} ({reason}); give another --port or --host"
         ) from None
 
 

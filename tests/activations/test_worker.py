@@ -215,7 +215,11 @@ def test_a_store_that_lacks_a_file_or_has_another_runs_is_told(undisturbed, tmp_
     store = tmp_path / "copy" / "store"
     summary = cast(Summary, read_header(RunFolder(tmp_path / "copy").summary))
     require_whole(store, summary)
-    for name, said in (("data.arithmetic", "other data"), ("model", "another model")):
+    for name, said in (
+        ("data.arithmetic", "other data"),
+        ("model", "another model"),
+        ("prompt", "another prompt"),
+    ):
         with pytest.raises(UserError, match=f"is of {said} than the run; put it back, or remove"):
             require_whole(store, {**summary, "identity": summary["identity"] | {name: "another"}})
     one, other, *_ = summary["tasks"]["arithmetic"]["sites"]

@@ -138,7 +138,7 @@ def test_lines_of_another_study_are_refused(reading: Reading, found: Connectivit
     write_digested(folder.study, header)
     assert load_connectivity(folder) == found
     write_digested(folder.study, header | {"trials": ["0" * 16]})
-    with pytest.raises(UserError, match=r"has lines of another study; run python"):
+    with pytest.raises(UserError, match=r"has no line between trials of this study; run"):
         load_connectivity(folder)
 
 

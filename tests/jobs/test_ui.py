@@ -158,13 +158,20 @@ def test_where_there_are_no_pages_one_sentence_says_so(text: str, said: str, cap
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["--port", "99999"], ["--host", "192.0.2.1"]])
-def test_an_address_nobody_can_listen_on_is_one_sentence(words: list[str], tmp_path: Path, capsys) -> None:
+def test_an_address_nobody_can_listen_on_is_one_sentence(tmp_path: Path, capsys) -> None:
     (tmp_path / "mlflow.db").touch()
-    assert ui.main(["--results", str(tmp_path), *words]) == 2
-    assert re.search(
-        r"error: nothing can listen on .*; give another --port or --host\n", capsys.readouterr().err
-    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for words, said in (
+            (["--port", "99999"], r"--port must be 1 to 65535, not 99999; give another one"),
+            (
+                ["--port", str(taken.getsockname()[1])],
+                r"nothing can listen on \S+ \(Address already in use\); ",
+            ),
+            (["--host", "192.0.2.1"], r"nothing can listen on 192\.0\.2\.1:5000 \(Cannot assign .*\); "),
+            (["--host", "\udcff"], r"it is no name of a machine"),
+        ):
+            assert ui.main(["--results", str(tmp_path), *words]) == 2
+            assert re.search(f"error: .*{said}", capsys.readouterr().err)
 
 
 def _answers(port: int) -> bool:

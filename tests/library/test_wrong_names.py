@@ -98,7 +98,12 @@ def test_what_is_given_in_place_of_something_else_is_one_sentence(tmp_path: Path
     for wrong, said in (
         (lambda: run("demo"), "run takes a plan, not a str; give what plan returns"),  # type: ignore[arg-type]
         (lambda: load_study("demo", ["seeds=[0]"]), "is a text such as .*, not a list; give each by itself"),  # type: ignore[arg-type]
-        (lambda: save_posterior("x.safetensors", None), "save_posterior takes a posterior, not None"),  # type: ignore[arg-type]
+        (
+            lambda: save_posterior("x.safetensors", None),
+            "save_posterior takes a path and a posterior, not None",
+        ),  # type: ignore[arg-type]
+        (lambda: save_posterior(3, None), "save_posterior takes a path and a posterior, not an int"),  # type: ignore[arg-type]
+        (lambda: Results.from_mlflow(tmp_path, "demo"), "is no address of MLflow"),  # type: ignore[arg-type]
         (lambda: use_code(3), "a path is a text, not an int"),  # type: ignore[arg-type]
     ):
         with pytest.raises(UserError, match=said):

@@ -288,7 +288,7 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         "not an object but ['a']",
         "no 'question' (did you mean 'question\\ud800'?); it has question\\ud800, reply",
         "no 'reply' (did you mean 'reply.list'?); it has question, reply.in side, reply.list,",
-        "'reply' is not a text or a number but {'\\ud800': 1}",
+        "'reply' is not a text or a number but an object",
         "not UTF-8 (invalid continuation byte at its byte 17)",
     ]
     assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 40)}

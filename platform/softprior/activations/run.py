@@ -61,8 +61,8 @@ def run_activations(
             _claim(folder, plan)
         if folder.summary.exists():
             found = cast(Summary, read_header(folder.summary, "remove it, and run the command again"))
-            require_whole(folder.store, found)
             if not found["failed"]:
+                require_whole(folder.store, found)
                 with _full_disk_told(plan, folder):
                     remove_folder(folder.parts)  # if that was interrupted
                 return found

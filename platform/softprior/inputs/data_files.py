@@ -14,12 +14,12 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as parquet
 
@@ -196,12 +196,16 @@ def sound(text: str) -> str | Malformed:
     return Malformed(f"half a character ('\\u{ord(found.group()):04x}', a lone surrogate)")
 
 
-def parsed(text: str) -> object:
-    """A row of JSON, or as `Malformed` why it is not one."""
+def parsed(text: str, hook: Callable[[list[tuple[str, Any]]], object] | None = None) -> object:
+    """A row of JSON, or as `Malformed` why it is not one.
+
+    Args:
+        hook: makes an object of its members, such as `object_of`; by default the last of a name counts.
+    """
     if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
         return Malformed(f"nested deeper than {DEEPEST} levels")
     try:
-        return json.loads(text, parse_float=Number, object_pairs_hook=object_of)
+        return json.loads(text, parse_float=Number, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         return Malformed(f"not valid JSON ({error.msg}, character {error.pos})")
     except RecursionError:
@@ -210,7 +214,7 @@ def parsed(text: str) -> object:
         return Malformed("not valid JSON (a number has more than 4,300 digits)")
 
 
-def object_of(members: list[tuple[str, object]]) -> dict[str, object]:
+def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a row of JSON; a name that is there twice is malformed, and costs only who reads it."""
     found = dict(members)
     if len(found) < len(members):
@@ -239,8 +243,6 @@ def without(column: str, names: tuple[str, ...]) -> Malformed:
 
 def text_of(value: object) -> str | Malformed:
     """A value that must be a text, which may be empty."""
-    if isinstance(value, Malformed):
-        return value
     return sound(value) if isinstance(value, str) else Malformed(f"not a text: {str(value)[:40]}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
@@ -38,7 +39,7 @@ def read_table(path: Location) -> pd.DataFrame:
         raise UserError(_damaged(path, error)) from None
 
 
-def require_table_of(study: str, path: Location) -> None:
+def require_table_of(study: str, path: Path) -> None:
     """Checks that a trials.parquet, if there is one that can be read, is of a study of this name.
 
     Raises:
@@ -49,15 +50,14 @@ def require_table_of(study: str, path: Location) -> None:
     from softprior.results.tables import load_header
 
     try:
-        with local_copy(path) as here:
-            header = load_header(here)
+        header = load_header(path)
     except (pa.ArrowException, OSError, ValueError):
         return  # whoever reads it says so
     own = header.get("study", study) if isinstance(header, dict) else study
     if own != study:
         raise UserError(
-            f"{path} is of the study '{own}', but the study.json beside it is of '{study}'; put back the "
-            "right one, or run the study again, which writes both anew"
+            f"{path} is of the study '{own}', but the study.json beside it is of '{study}'; restore the one "
+            "that does not belong here, or delete study.json and run the study again"
         )
 
 

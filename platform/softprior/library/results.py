@@ -172,7 +172,7 @@ class Results:
         """
         from softprior.tracking.fetched import fetch_study
 
-        where = Path(folder).expanduser() if folder else place(f"tracked/{combined(uri)[:16]}/{study}")
+        where = Path(folder).expanduser() if folder else place(f"tracked/{combined(str(uri))[:16]}/{study}")
         fetch_study(uri, study, where)
         return cls(where)
 
@@ -187,7 +187,8 @@ class Results:
             UserError: it is damaged, or of another study than the table beside it.
         """
         found = read_study(self.folder.study)
-        require_table_of(found["spec"]["name"], self.folder.table)
+        if isinstance(self.folder.table, Path):  # from a bucket the whole table would be fetched
+            require_table_of(found["spec"]["name"], self.folder.table)
         return found
 
     @cached_property

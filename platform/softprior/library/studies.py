@@ -163,7 +163,7 @@ def run(
     """
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
-    if not hasattr(planned, "study"):
+    if not hasattr(planned, "described"):
         raise UserError(f"run takes a plan, not {a_kind(planned)}; give what plan returns")
     study = planned.study
     to = destination(study.name, study.tracking, results)

@@ -23,7 +23,7 @@ from softprior.inputs.base import parsed_json
 from softprior.prompt import Place
 from softprior.results.files import finite, write_atomically
 from softprior.results.folder import POSTERIORS
-from softprior.results.storage import Location, local_copy, location
+from softprior.results.storage import Location, RemotePath, local_copy, location
 from softprior.results.tensor_files import open_tensors, save_tensors
 
 FORMAT = 1
@@ -56,11 +56,12 @@ def save_posterior(path: Location | str, posterior: Posterior) -> None:
     """Writes a posterior file atomically.
 
     Raises:
-        UserError: what is given is no posterior.
+        UserError: what is given is no path, or no posterior.
     """
     path = location(path) if isinstance(path, str) else path
-    if not isinstance(posterior, Posterior):
-        raise UserError(f"save_posterior takes a posterior, not {a_kind(posterior)}")
+    if not isinstance(path, Path | RemotePath) or not isinstance(posterior, Posterior):
+        wrong = a_kind(posterior if isinstance(path, Path | RemotePath) else path)
+        raise UserError(f"save_posterior takes a path and a posterior, not {wrong}; give it what it lacks")
     named = {"initial": posterior.initial, "final": posterior.final}
     named |= {f"step-{step:06d}": vectors for step, vectors in posterior.snapshots.items()}
     # Cloned, because safetensors refuses tensors that share memory.

@@ -23,8 +23,8 @@ from softprior.studies import ray_private
 from softprior.studies.placement import (
     has_shared_hosts,
     logical_cpus,
-    require_cpus,
     require_room,
+    require_units,
     trial_threads,
 )
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
@@ -87,11 +87,11 @@ class Cluster:
         """Starts to connect and returns soon: Ray takes seconds, in which the driver can do other work.
 
         Raises:
-            UserError: this machine, if a cluster of our own is to run on it, has too few CPUs.
+            UserError: this machine, if a cluster of our own is to run on it, has too few CPUs or GPUs.
         """
         if self._thread is None:
             if not elsewhere():
-                require_cpus(self._resources, self._placement)
+                require_units(self._resources, self._placement)
             self._set_environment()
             # Imported here: in the thread, imports of the caller, which has many of its own, would delay it.
             with suppress(Exception):  # raised again where somebody waits for the cluster
@@ -228,7 +228,7 @@ def require_machine(model: ModelSpec, resources: ResourcesSpec, placement: Place
         return
     if (reason := lacks_gpu(model)) is not None:
         raise UserError(reason)
-    require_cpus(resources, placement)
+    require_units(resources, placement)
 
 
 def lacks_gpu(model: ModelSpec) -> str | None:

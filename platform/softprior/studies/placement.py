@@ -61,7 +61,7 @@ def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | No
     return machine_cpus() + math.ceil(CLIENT_CPUS * (concurrent(resources, placement) or 0))
 
 
-def require_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> None:
+def require_units(resources: ResourcesSpec, placement: PlacementSpec) -> None:
     """Checks that this machine, before Ray has started on it, has the CPUs and GPUs of one trial or replica.
 
     Where Ray has been told of other resources than the machine has, it is left to Ray.

@@ -190,7 +190,8 @@ def write_table(
     probes = dict.fromkeys(probe for trial in trials for probe in trial.evaluation.probes)
     schema = columns(tasks.values(), read.values(), probes)
     table = pa.Table.from_pylist(rows, schema=schema)
-    save_table(folder.table, table, {"study": read_study(folder.study)["spec"]["name"]})
+    known_as = {"study": read_study(folder.study)["spec"]["name"]} if folder.study.exists() else None
+    save_table(folder.table, table, known_as)
 
 
 def _shown(own: Axes) -> dict[str, str | None]:

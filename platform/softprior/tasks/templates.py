@@ -119,7 +119,10 @@ def spans(template: str, text: str) -> Iterator[tuple[int, int]]:
 
 def cell(row: Row, column: str) -> str | Malformed:
     """The text of a row's column, which may be empty; a number as it is written."""
-    return _text(row[column], column) if column in row else without(column, tuple(map(str, row)))
+    if column in row:
+        return _text(row[column], column)
+    whole = row.get(column.partition(".")[0])
+    return whole if isinstance(whole, Malformed) else without(column, tuple(map(str, row)))
 
 
 def cells(row: Row, column: str) -> tuple[str, ...] | Malformed:
@@ -171,6 +174,7 @@ def _text(value: object, column: str) -> str | Malformed:
             return Malformed(f"'{column}' has more than 4,300 digits")
     if not isinstance(value, str):
         kind = "a list" if isinstance(value, list) else str(value)[:40]
+        kind = "an object" if isinstance(value, dict) else kind
         return Malformed(f"'{column}' is not a text or a number but {kind}")
     text = sound(value)
     return Malformed(f"'{column}' is {text.reason}") if isinstance(text, Malformed) else text

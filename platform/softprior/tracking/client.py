@@ -114,7 +114,7 @@ def require_database(uri: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if uri.startswith(SQLITE) and not _file(uri).exists():
+    if uri.startswith(SQLITE) and not _file(uri).is_file():
         raise UserError(f"there is no database {_file(uri)}; put it there, or run the study again to send it")
 
 

@@ -35,7 +35,7 @@ def fetch_study(uri: str, study: str, folder: Path) -> None:
     Raises:
         UserError: MLflow cannot be read, does not have the study, or has no end of a run of it.
     """
-    if "://" not in uri and not uri.startswith("sqlite:"):
+    if not isinstance(uri, str) or ("://" not in uri and not uri.startswith("sqlite:")):
         raise UserError(
             f"'{uri}' is no address of MLflow; give http://HOST:PORT, or sqlite:///PATH of a database"
         )
