@@ -59,9 +59,9 @@ def save_posterior(path: Location | str, posterior: Posterior) -> None:
         UserError: what is given is no path, or no posterior.
     """
     path = location(path) if isinstance(path, str) else path
-    if not isinstance(path, Path | RemotePath) or not isinstance(posterior, Posterior):
-        wrong = a_kind(posterior if isinstance(path, Path | RemotePath) else path)
-        raise UserError(f"save_posterior takes a path and a posterior, not {wrong}; give it what it lacks")
+    for given, kind in ((path, Path | RemotePath), (posterior, Posterior)):
+        if not isinstance(given, kind):
+            raise UserError(f"save_posterior takes a path and a posterior, not {a_kind(given)}; give both")
     named = {"initial": posterior.initial, "final": posterior.final}
     named |= {f"step-{step:06d}": vectors for step, vectors in posterior.snapshots.items()}
     # Cloned, because safetensors refuses tensors that share memory.
