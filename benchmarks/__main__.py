@@ -1,7 +1,8 @@
 """Runs benchmarks, keeps their results and renews docs/performance.md: python -m benchmarks
 
 Each benchmark runs in a process of its own, which interleaves its rounds. The results go to a file of
-JSON lines in benchmarks/results, whose first line says where, when and beside what they were measured.
+JSON lines in benchmarks/results; before those of each part a line says where, when and beside what they
+were measured. All parts take hours: what has ended is kept, and --resume goes on behind it.
 """
 
 from __future__ import annotations
@@ -11,54 +12,78 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import processor, python_version
 
-from benchmarks.page import RESULTS, Header, table, write_page
+from benchmarks.page import RESULTS, Header, found_in, table, write_page
 from benchmarks.result import Result
 
-ROWS = {
-    "step": ["benchmarks.peft_step", "--pairs", "{rounds}"],
-    "step-deep": ["benchmarks.peft_step", "--method", "deep", "--pairs", "{rounds}"],
-    "step-prefix": ["benchmarks.peft_step", "--method", "prefix", "--pairs", "{rounds}"],
+
+@dataclass(frozen=True)
+class Part:
+    """A benchmark that can be asked for.
+
+    Attributes:
+        words: its module and arguments; `{rounds}` is the number of rounds where that can be chosen.
+        minutes: what a round took on two virtual cores of an AMD EPYC, the slower of the two.
+        rounds: number of rounds if none is asked for: fewer where a round takes long.
+    """
+
+    words: tuple[str, ...]
+    minutes: float
+    rounds: int = 3
+
+    def asked(self, rounds: int | None) -> int:
+        """The number of rounds that are run when this many are asked for."""
+        return self.rounds if rounds is None or "{rounds}" not in self.words else rounds
+
+
+def _part(words: str, minutes: float, rounds: int = 3) -> Part:
+    return Part(tuple(words.split()), minutes, rounds)
+
+
+PARTS = {
+    "step": _part("peft_step --pairs {rounds}", 3.3),
+    "step-deep": _part("peft_step --method deep --pairs {rounds}", 5),
+    "step-prefix": _part("peft_step --method prefix --pairs {rounds}", 5),
+    "trainer": _part("trainer_step --rounds {rounds}", 7, 1),
+    "trainer-prefix": _part("trainer_step --method prefix --rounds {rounds}", 7, 1),
+    "methods": _part("method_step --rounds {rounds}", 1),
+    "generation": _part("generation --rounds {rounds}", 2),
+    "statistics": _part("activations --rounds {rounds} --tokens 8000", 3),
+    "study": _part("peer_tune --shuffle --rounds {rounds}", 18, 1),
+    "rates": _part("peer_tune --shuffle --rates 4 --rounds {rounds}", 18, 1),
+    "hosted": _part("hosted --trials 4 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 10, 1),
+    "start": _part("first_step --floor --runs {rounds}", 1),
+    "growth": _part("overhead --rounds {rounds} --trials 100 --dry-run-trials 0", 5, 1),
+    "growth-1000": _part("overhead --rounds 1 --trials 1000 --dry-run-trials 0", 11, 1),
+    "contention": _part("contention --rounds {rounds}", 1),
+    "plan": _part("overhead --rounds {rounds} --trials 0", 0.5),
+    # The longest come last.
+    "trainer-32": _part("trainer_step --batch 32 --pieces 2 --steps 8 --rounds {rounds}", 12, 1),
     # A pass of PEFT takes 8.8 GB with 16 rows, and with 32 no longer fits 24 GB beside softprior's steps.
-    "step-32": ["benchmarks.peft_step", "--batch", "32", "--pieces", "2", "--pairs", "{rounds}"],
-    "trainer": ["benchmarks.trainer_step", "--rounds", "{rounds}"],
-    "trainer-prefix": ["benchmarks.trainer_step", "--method", "prefix", "--rounds", "{rounds}"],
-    "trainer-32": [
-        *("benchmarks.trainer_step", "--batch", "32", "--pieces", "2", "--steps", "8"),
-        *("--rounds", "{rounds}"),
-    ],
-    "methods": ["benchmarks.method_step", "--rounds", "{rounds}"],
-    "generation": ["benchmarks.generation", "--rounds", "{rounds}"],
-    "statistics": ["benchmarks.activations", "--rounds", "{rounds}", "--tokens", "8000"],
-    "study": ["benchmarks.peer_tune", "--shuffle", "--rounds", "{rounds}"],
-    "rates": ["benchmarks.peer_tune", "--shuffle", "--rates", "4", "--rounds", "{rounds}"],
-    "hosted": [
-        *("benchmarks.hosted", "--trials", "4", "--context", "160", "--steps", "6", "--tokens", "1080"),
-        *("--rounds", "{rounds}"),
-    ],
-    "start": ["benchmarks.first_step", "--floor", "--runs", "{rounds}"],
-    "growth": ["benchmarks.overhead", "--rounds", "{rounds}", "--trials", "100", "--dry-run-trials", "0"],
-    "growth-1000": ["benchmarks.overhead", "--rounds", "1", "--trials", "1000", "--dry-run-trials", "0"],
-    "growth-5000": ["benchmarks.overhead", "--rounds", "1", "--trials", "5000", "--dry-run-trials", "0"],
-    "contention": ["benchmarks.contention", "--rounds", "{rounds}"],
-    "plan": ["benchmarks.overhead", "--rounds", "{rounds}", "--trials", "0"],
+    "step-32": _part("peft_step --batch 32 --pieces 2 --pairs {rounds}", 31, 1),
+    "growth-5000": _part("overhead --rounds 1 --trials 5000 --dry-run-trials 0", 60, 1),
 }
 """What can be run, by its word for `--only`."""
 
 QUIET = 0.5
 """Load average of the last minute below which the machine counts as quiet."""
 
+SETTLING = 180
+"""Most seconds to wait for that before a part: what the part before it has left is gone by then."""
 
-def measured(words: list[str]) -> list[Result]:
+
+def measured(part: Part, rounds: int) -> list[Result]:
     """The results that a benchmark tells; what it prints besides goes to the terminal."""
     found = []
-    command = [sys.executable, "-m", *words, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own words
+    module, *words = (word.format(rounds=rounds) for word in part.words)
+    started = [sys.executable, "-m", f"benchmarks.{module}", *words, "--json"]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own words
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith('{"result": '):
@@ -66,21 +91,15 @@ def measured(words: list[str]) -> list[Result]:
             else:
                 print(line, end="", flush=True)
     if process.returncode:
-        sys.exit(f"{' '.join(words)} failed; none of its results is kept")
+        sys.exit(f"{' '.join(started[2:])} failed; none of its results is kept")
     return found
 
 
-def header(asked: list[str], rounds: int) -> Header:
+def header(name: str, rounds: int) -> Header:
     """This machine, now."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(": ")[2].strip() for line in lines if line.startswith("model name")), processor()
-    )
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607  the git of the path
-        capture_output=True,
-        text=True,
-        check=True,
     )
     load = os.getloadavg()[0]
     return Header(
@@ -88,39 +107,84 @@ def header(asked: list[str], rounds: int) -> Header:
         machine=f"{model}, {os.cpu_count()} cores",
         load=round(load, 2),
         quiet=load < QUIET,
-        commit=commit.stdout.strip(),
+        commit=commit(),
         versions={"python": python_version()}
         | {name: version(name) for name in ("torch", "transformers", "ray")},
-        command=f"python -m benchmarks --only {','.join(asked)} --rounds {rounds}",
+        command=command(name, rounds),
     )
 
 
+def command(name: str, rounds: int) -> str:
+    """What runs a part again."""
+    return f"python -m benchmarks --only {name} --rounds {rounds}"
+
+
+def commit() -> str:
+    """The commit, "-dirty" if another file differs from it than those that benchmarks write."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603,S607
+
+    ours = [f":(exclude,top){path}" for path in ("benchmarks/results", "docs/performance.md")]
+    changed = git("status", "--porcelain", "--", ":/", *ours)
+    return git("describe", "--always") + ("-dirty" if changed else "")
+
+
+def settle() -> None:
+    """Waits until the machine is quiet, if it becomes so."""
+    deadline = time.monotonic() + SETTLING
+    while os.getloadavg()[0] >= QUIET and time.monotonic() < deadline:
+        time.sleep(5)
+
+
 def main() -> None:
-    """Runs what is asked for, and prints the table."""
+    """Says what it will run and how long that takes, runs it, and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", default=",".join(ROWS), help=f"of {', '.join(ROWS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="number of interleaved rounds (default: 3)")
+    parser.add_argument("--only", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, help="number of interleaved rounds (default: a part's own)")
+    parser.add_argument("--resume", type=Path, help="a file of results: run what it lacks, and add to it")
+    parser.add_argument("--plan", action="store_true", help="only say what would run, and for how long")
     parser.add_argument("--page", action="store_true", help="only renew docs/performance.md")
     options = parser.parse_args()
     if options.page:
         write_page()
         return
-    names = options.only.split(",")
-    if unknown := [name for name in names if name not in ROWS]:
-        parser.error(f"--only takes {', '.join(ROWS)}, not {unknown[0]!r}")
-    if options.rounds < 1:
+    names = options.only.split(",") if options.only else list(PARTS)
+    if unknown := [name for name in names if name not in PARTS]:
+        parser.error(f"--only takes {', '.join(PARTS)}, not {unknown[0]!r}")
+    if options.rounds is not None and options.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {options.rounds}")
-    first = header(names, options.rounds)
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
-    found: list[Result] = []
-    for name in names:
-        found += measured([word.format(rounds=options.rounds) for word in ROWS[name]])
+    if options.resume and not options.resume.is_file():
+        parser.error(f"--resume takes a file of {RESULTS}, and {options.resume} is none")
+    path = options.resume or RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
+    asked = unfinished({name: PARTS[name].asked(options.rounds) for name in names}, path)
+    print(plan(asked))
+    if options.plan:
+        return
+    print(f"After a stop: python -m benchmarks --resume {path}", flush=True)
+    for name, rounds in asked.items():
+        settle()
+        first, results = header(name, rounds), measured(PARTS[name], rounds)
         # After each part: what hours have measured does not depend on the parts behind it.
-        lines = [asdict(first), *map(asdict, found)]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with path.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in [asdict(first), *map(asdict, results)])
         write_page()
-    print(table([(first, found)]))
+    print(table(found_in(path)))
     print(f"kept in {path}; docs/performance.md is renewed")
+
+
+def unfinished(asked: dict[str, int], path: Path) -> dict[str, int]:
+    """The parts, with their rounds, of which a file of results has none."""
+    ended = {first.command for first, _ in found_in(path)} if path.exists() else set()
+    return {name: rounds for name, rounds in asked.items() if command(name, rounds) not in ended}
+
+
+def plan(asked: dict[str, int]) -> str:
+    """What will run, and for how long."""
+    minutes = {name: rounds * PARTS[name].minutes for name, rounds in asked.items()}
+    lines = [f"{name}: {rounds} x {PARTS[name].minutes:g} min" for name, rounds in asked.items()]
+    whole = sum(minutes.values()) / 60
+    return "\n".join((*lines, f"about {whole:.1f} hours on two virtual cores of an AMD EPYC"))
 
 
 if __name__ == "__main__":

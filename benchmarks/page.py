@@ -58,10 +58,19 @@ files stay as they were written."""
 
 def kept() -> list[Found]:
     """All files of results, the newest first, under the names of today."""
-    files = [path.read_text().splitlines() for path in sorted(RESULTS.glob("*.jsonl"), reverse=True)]
-    return [
-        (_header(json.loads(first)), [_result(json.loads(line)) for line in lines]) for first, *lines in files
-    ]
+    return [found for path in sorted(RESULTS.glob("*.jsonl"), reverse=True) for found in found_in(path)]
+
+
+def found_in(path: Path) -> list[Found]:
+    """The results of a file, each run of them behind its header, under the names of today."""
+    found: list[tuple[Header, list[Result]]] = []
+    for line in path.read_text().splitlines():
+        written = json.loads(line)
+        if "machine" in written:
+            found.append((_header(written), []))
+        else:
+            found[-1][1].append(_result(written))
+    return [*found]
 
 
 def _header(written: dict[str, Any]) -> Header:

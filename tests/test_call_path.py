@@ -37,6 +37,7 @@ def test_a_study_that_has_ended_passes_few_places(finished_study: Finished, tmp_
     assert [call for call in calls if call.up] == [made]
 
 
+@pytest.mark.faults  # for its time, the calls of a whole command
 def test_the_command_adds_few_places_to_it(
     finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

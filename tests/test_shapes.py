@@ -57,6 +57,7 @@ FAMILIES = ("gemma", "qwen3", "gpt2", "mt5", "v1.1")
 WORDS = f"not ({' or '.join((*LONG, *FAMILIES))})"
 
 
+@pytest.mark.faults  # for its time: every call is checked
 @pytest.mark.skipif(SHAPES in os.environ, reason="this is the part")
 def test_a_part_of_the_suite_passes_with_shapes_checked() -> None:
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", WORDS]

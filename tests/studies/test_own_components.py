@@ -135,6 +135,7 @@ def test_a_package_and_a_file_offer_components_that_workers_run(
     assert "priors[0] = 'spiral_prior' does not exist" in capsys.readouterr().err
 
 
+@pytest.mark.faults  # for the time of whole suites in other processes
 def test_a_component_of_each_axis_of_a_package_passes_its_suite(
     package, monkeypatch, unknown_packages
 ) -> None:

@@ -417,6 +417,7 @@ def test_a_broken_task_does_not(broken, tokenizer):
         CHECKS[check](kind, tokenizer)
 
 
+@pytest.mark.faults  # for the other process
 def test_another_process_with_other_examples_is_found_out():
     with pytest.raises(AssertionError, match="hashed"):
         check_other_process({"hashed": Hashed()})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Batch, Prompt
 from softprior.testing.hosts.closeness import assert_close
-from softprior.testing.hosts.examples import example_batch, example_prompts
+from softprior.testing.hosts.examples import example_batch, few_prompts
 from softprior.testing.hosts.oracle import label_logs
 
 
@@ -19,7 +19,7 @@ from softprior.testing.hosts.oracle import label_logs
 def check_comparison(host: FrozenLM, oracle: nn.Module) -> None:
     """Divergence is Jensen-Shannon's: zero for equal prompts, symmetric, at most ln 2 a label."""
     batch = example_batch(host.info())
-    prompts = example_prompts(host)
+    prompts = few_prompts(host)
     counts = batch.labels.sum(1)
     names = list(prompts)
     for first, second in zip(names, names[1:] + names[:1], strict=True):

@@ -18,6 +18,9 @@ LENGTHS = (9, 4, 12, 1, 7)
 MAX_NEW = 6
 """Most tokens of a generated answer."""
 
+FEW = ("none", "soft", "keep and cut at 0", "prefix of some blocks")
+"""Example prompts that between them have vectors at every kind of place that a host takes."""
+
 
 def example_batch(info: ModelInfo, seed: int = 0) -> Batch:
     """Random rows of `LENGTHS`: about half of the tokens are labels, about half of those are scored.
@@ -54,6 +57,11 @@ def example_prompts(host: FrozenLM, seed: int = 0) -> dict[str, Prompt]:
         }
         for name, shape in shapes.items()
     }
+
+
+def few_prompts(host: FrozenLM, seed: int = 0) -> dict[str, Prompt]:
+    """Of the example prompts those of `FEW`: for what does not depend on the shape of a prompt."""
+    return {name: prompt for name, prompt in example_prompts(host, seed).items() if name in FEW}
 
 
 def _in_front_of_the_encoder() -> dict[str, dict[Place, int]]:

@@ -12,6 +12,7 @@ from softprior.testing.hosts.examples import (
     MAX_NEW,
     example_batch,
     example_prompts,
+    few_prompts,
     firsts,
     texts,
     unlabelled,
@@ -40,7 +41,7 @@ def check_stop(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same
     """A row ends before its first stop token, at its own step, and the others go on undisturbed."""
     info = host.info()
     batch = example_batch(info)
-    for name, prompt in example_prompts(host).items():
+    for name, prompt in few_prompts(host).items():
         free = host.generate(prompt, batch, max_new=MAX_NEW, stop=frozenset())
 
         def until(stop: frozenset[int], free: list[list[int]] = free) -> list[list[int]]:
@@ -66,7 +67,7 @@ def check_generation_agrees_with_loss(host: FrozenLM, oracle: nn.Module) -> None
     """
     info = host.info()
     batch = unlabelled(example_batch(info))
-    for name, prompt in example_prompts(host).items():
+    for name, prompt in few_prompts(host).items():
         rows = []
         free = host.generate(prompt, batch, max_new=MAX_NEW, stop=frozenset())
         for id, text, out in zip(batch.ids, texts(batch), free, strict=True):

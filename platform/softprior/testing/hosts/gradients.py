@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Place, Prompt
 from softprior.testing.hosts.closeness import assert_close
-from softprior.testing.hosts.examples import example_batch, example_prompts
+from softprior.testing.hosts.examples import example_batch, example_prompts, few_prompts
 from softprior.testing.hosts.losses import literal_nll
 
 
@@ -40,7 +40,7 @@ def check_weights(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  s
     """The gradient is linear in the weights of the rows; the losses do not know of them."""
     batch = example_batch(host.info())
     weights = torch.tensor([0.25, -2.0, 0.0, 3.0, 1.0])
-    for name, prompt in example_prompts(host).items():
+    for name, prompt in few_prompts(host).items():
         if not prompt:
             continue
 
@@ -71,7 +71,7 @@ def check_finite_differences(host: FrozenLM, step: float = 3e-3) -> None:
     assert host.info().dtype == "float64", "finite differences need a host of double precision"
     batch = example_batch(host.info())
     generator = torch.Generator().manual_seed(3)
-    for name, prompt in example_prompts(host).items():
+    for name, prompt in few_prompts(host).items():
         gradients = host.loss(prompt, batch, grad=True).gradient or {}
         whole = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients.values()))
         for place, gradient in gradients.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Batch, Prompt
 from softprior.testing.hosts.closeness import assert_close
-from softprior.testing.hosts.examples import LENGTHS, example_batch, example_prompts, picked
+from softprior.testing.hosts.examples import LENGTHS, example_batch, example_prompts, few_prompts, picked
 from softprior.testing.hosts.oracle import label_logs, predictions
 
 
@@ -58,7 +58,7 @@ def check_labels(host: FrozenLM, oracle: nn.Module) -> None:
     single = replace(rows, labels=labels, scored=labels)
     changed = (rows.tokens + 1) % host.info().vocabulary
     later = replace(single, tokens=torch.where(torch.arange(length) > each, changed, rows.tokens))
-    for name, prompt in example_prompts(host).items():
+    for name, prompt in few_prompts(host).items():
         losses = host.loss(prompt, single).nll.cpu()
         expected = []
         for position in range(1, length):

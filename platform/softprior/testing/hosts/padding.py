@@ -7,7 +7,7 @@ from torch import nn
 
 from softprior.models.protocol import FrozenLM
 from softprior.testing.hosts.closeness import assert_close
-from softprior.testing.hosts.examples import MAX_NEW, example_batch, example_prompts, padded, picked
+from softprior.testing.hosts.examples import MAX_NEW, example_batch, few_prompts, padded, picked
 from softprior.testing.hosts.recorder import Recorder
 
 
@@ -24,7 +24,7 @@ def check_padding_and_order(host: FrozenLM, oracle: nn.Module) -> None:  # noqa:
         "short rows in a wide batch": (picked(batch, [1, 3], narrow=False), [1, 3]),
     }
     whole = list(variants)[:2]  # of the others, losses alone: every other kind of request takes seconds
-    for name, prompt in example_prompts(host).items():
+    for name, prompt in few_prompts(host).items():
         losses = host.loss(prompt, batch)
         generated = host.generate(prompt, batch, max_new=MAX_NEW, stop=frozenset())
         divergence = host.compare(None, prompt, batch).divergence

@@ -9,7 +9,7 @@ from torch import nn
 
 from softprior.models.protocol import FrozenLM, Losses, PackingLM, Request
 from softprior.testing.hosts.closeness import assert_close
-from softprior.testing.hosts.examples import example_batch, example_prompts, picked
+from softprior.testing.hosts.examples import example_batch, few_prompts, picked
 
 ROWS = ([3, 1, 4, 0, 2], [2], [1, 0, 3])
 """Rows of each of three requests: as many as there are, one alone, some."""
@@ -26,7 +26,7 @@ def check_several(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  s
     if not isinstance(host, PackingLM):
         return
     batches = [picked(example_batch(host.info(), seed), rows) for seed, rows in enumerate(ROWS)]
-    drawn = [example_prompts(host, seed) for seed in range(len(ROWS))]
+    drawn = [few_prompts(host, seed) for seed in range(len(ROWS))]
     requests = [
         Request(prompts[name], rows, grad)
         for name in drawn[0]
