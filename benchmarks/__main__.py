@@ -108,7 +108,8 @@ def header(name: str, rounds: int) -> Header:
         load=round(load, 2),
         quiet=load < QUIET,
         commit=commit(),
-        versions={"python": python_version()}
+        # Builds of one version differ by a fifth in what Python itself takes.
+        versions={"python": f"{python_version()}, {sys.base_prefix}"}
         | {name: version(name) for name in ("torch", "transformers", "ray")},
         command=command(name, rounds),
     )

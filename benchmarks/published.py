@@ -27,6 +27,7 @@ from analysis.findings.judging import judge
 from analysis.findings.reading import read
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
+from softprior.assets.archives import unpack
 
 DOCS = Path(__file__).parents[1] / "docs"
 STUDIES = DOCS / "studies"
@@ -58,8 +59,7 @@ def unpacked(folder: Path) -> Iterator[Path]:
         whole.mkdir()
         for name in ("study.json", "trials.parquet"):
             shutil.copy(folder / name, whole)
-        with tarfile.open(folder / PACKED) as archive:
-            archive.extractall(whole, filter="data")
+        unpack(folder / PACKED, whole)
         yield whole
 
 

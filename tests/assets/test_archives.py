@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from softprior.assets.archives import extract, join
+from softprior.assets.archives import extract, join, unpack
 from softprior.errors import UserError
 
 
@@ -39,6 +39,35 @@ def test_only_the_named_members_are_written(tmp_path: Path, wheel: Path) -> None
     extract(source, ("a-1/b/y", "a-1/x"), tmp_path / "sdist")
     assert {path.name: path.read_text() for path in (tmp_path / "wheel").iterdir()} == {"data.txt": "text"}
     assert {path.name: path.read_text() for path in (tmp_path / "sdist").iterdir()} == {"x": "x", "y": "y"}
+
+
+def test_a_tar_file_of_ours_is_unpacked_whole_and_nothing_leads_out_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "content"
+    (folder / "inner" / "empty").mkdir(parents=True)
+    (folder / "inner" / "file").write_bytes(b"numbers")
+    whole = tmp_path / "whole.tar"
+    with tarfile.open(whole, "w") as archive:
+        archive.add(folder, "content")
+    unpack(whole, tmp_path / "there")
+    assert (tmp_path / "there" / "content" / "inner" / "file").read_bytes() == b"numbers"
+    assert (tmp_path / "there" / "content" / "inner" / "empty").is_dir()
+
+    for name, kind in (
+        ("../out", tarfile.REGTYPE),
+        (str(tmp_path / "out"), tarfile.REGTYPE),
+        ("link", tarfile.SYMTYPE),
+        ("device", tarfile.CHRTYPE),
+    ):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "/etc"
+        with tarfile.open(tmp_path / "odd.tar", "w") as archive:
+            archive.addfile(info)
+        with pytest.raises(tarfile.TarError, match="no regular file inside of the archive"):
+            unpack(tmp_path / "odd.tar", tmp_path / "here")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:1030])
+    with pytest.raises(tarfile.TarError):
+        unpack(tmp_path / "cut.tar", tmp_path / "here")
 
 
 def test_a_file_is_joined_from_its_parts_in_order(tmp_path: Path) -> None:

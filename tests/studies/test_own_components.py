@@ -292,7 +292,7 @@ def test_a_byte_order_mark_and_a_home_folder_change_nothing(tmp_path, monkeypatc
         ),
         ("x = 'é'".encode("latin-1"), r"mine\.py is not UTF-8 \(byte 5: "),
         (b"x = " + b"-" * 20_000 + b"1", r"mine\.py fails: .*Error: "),
-        (b"x = 1\0", r"mine\.py fails: SyntaxError: .*null bytes"),
+        (b"x = 1\0", r"mine\.py fails: (Syntax|Value)Error: .*null bytes"),
     ],
 )
 def test_files_that_python_does_not_read_get_one_sentence(content, sentence, tmp_path, forgotten):

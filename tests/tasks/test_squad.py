@@ -411,6 +411,13 @@ def test_only_files_that_are_read_otherwise_have_another_fingerprint(source, wri
     qas.append({**qas[0], "id": 7})
     path = Path(write(source))
     assert Squad(data=str(path)).fingerprint() == f"{contents_fingerprint([path])}-2"
+    del qas[-1]
+    path = Path(write(json.dumps(source).replace('"version"', '"data": [], "version"')))
+    with pytest.raises(UserError, match="'data' is there twice"):
+        Squad(data=str(path)).fingerprint()
+    twice = json.dumps(source).replace('"question": " "', '"question": "Who?", "question": "Where?"')
+    path = Path(write(twice))
+    assert Squad(data=str(path)).fingerprint() == f"{contents_fingerprint([path])}-2"
 
 
 def test_one_odd_row_costs_that_row_alone(source, write):
@@ -420,21 +427,28 @@ def test_one_odd_row_costs_that_row_alone(source, write):
         "digits": json.dumps({**rows[0], "id": "a", "n": 0}).replace('"n": 0', '"n": ' + "9" * 5000),
         "deeper": json.dumps({**rows[0], "id": "b", "n": 0}).replace('"n": 0', '"n": ' + "[" * 9999),
         "half a character": json.dumps({**rows[0], "id": "c", "question": "Who \ud800?"}),
+        "'question' is there twice": json.dumps({**rows[0], "id": "d"})[:-1] + ', "question": "Who?"}',
         "not valid JSON": '{"id": ',
     }
     good = [json.dumps(row) for row in rows]
     content = "\n".join([*good[:3], *odd.values(), *good[3:]])
     splits = Squad(data=write(content, "mine.jsonl")).splits()
-    assert [row.index for row in splits.quarantined] == [f"line {i}" for i in range(4, 8)]
+    assert [row.index for row in splits.quarantined] == [f"line {i}" for i in range(4, 9)]
     assert all(word in row.reason for word, row in zip(odd, splits.quarantined, strict=True))
     assert sum(len(getattr(splits, split)) for split in SPLITS) == total
     # In SQuAD's own file too, as far as it can be read at all.
     qas = source["data"][0]["paragraphs"][0]["qas"]
     qas += [{**qas[0], "id": "a", "n": [{"n": 1234567}]}, {**qas[0], "id": "b", "question": "Who \ud800?"}]
-    splits = Squad(data=write(json.dumps(source).replace("1234567", "9" * 5000))).splits()
+    qas.append({**qas[0], "id": "c", "twice": 0})
+    source["data"].append({**source["data"][1], "title": "one", "again": "two"})
+    text = json.dumps(source).replace("1234567", "9" * 5000)
+    text = text.replace('"twice": 0', '"answers": []').replace('"again": "two"', '"title": "two"')
+    splits = Squad(data=write(text)).splits()
     assert [row.reason.partition(" (")[0] for row in splits.quarantined] == [
         "a number has more than 4,300 digits",
         "'question' is half a character",
+        "'answers' is there twice",
+        "'title' is there twice",
     ]
     assert sum(len(getattr(splits, split)) for split in SPLITS) == total
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 from filelock import FileLock
 
+from softprior.assets.archives import unpack
 from softprior.errors import UserError, full_disk
 from softprior.inputs.paths import home_path
 from softprior.liveness import waiting
@@ -95,8 +96,7 @@ def _exchange(remote: RemotePath, target: Path, build: Callable[[Path], None]) -
         file = Path(folder) / "content.tar"
         try:
             remote.download(file)
-            with tarfile.open(file) as archive:
-                archive.extractall(folder, filter="data")
+            unpack(file, Path(folder))
             (Path(folder) / "content").rename(target)
             return
         except (FileNotFoundError, tarfile.TarError):

@@ -14,7 +14,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
@@ -45,6 +45,9 @@ _START = 4096
 
 _NULS = 0.3
 """Share of NUL bytes from which a text is not UTF-8: in UTF-16 of Latin letters it is a half."""
+
+TWICE = "is there twice"
+"""End of the reason why a value of a row is `Malformed` whose name the row has twice."""
 
 _SHOWN = 12
 """Number of keys of a row that a reason names."""
@@ -196,16 +199,12 @@ def sound(text: str) -> str | Malformed:
     return Malformed(f"half a character ('\\u{ord(found.group()):04x}', a lone surrogate)")
 
 
-def parsed(text: str, hook: Callable[[list[tuple[str, Any]]], object] | None = None) -> object:
-    """A row of JSON, or as `Malformed` why it is not one.
-
-    Args:
-        hook: makes an object of its members, such as `object_of`; by default the last of a name counts.
-    """
+def parsed(text: str) -> object:
+    """A row of JSON, or as `Malformed` why it is not one; its objects are those of `object_of`."""
     if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
         return Malformed(f"nested deeper than {DEEPEST} levels")
     try:
-        return json.loads(text, parse_float=Number, object_pairs_hook=hook)
+        return json.loads(text, parse_float=Number, object_pairs_hook=object_of)
     except json.JSONDecodeError as error:
         return Malformed(f"not valid JSON ({error.msg}, character {error.pos})")
     except RecursionError:
@@ -219,7 +218,7 @@ def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) < len(members):
         counts = Counter(name for name, _ in members)
-        found |= {name: Malformed(f"'{name}' is there twice") for name, n in counts.items() if n > 1}
+        found |= {name: Malformed(f"'{name}' {TWICE}") for name, n in counts.items() if n > 1}
     return found
 
 
@@ -243,6 +242,8 @@ def without(column: str, names: tuple[str, ...]) -> Malformed:
 
 def text_of(value: object) -> str | Malformed:
     """A value that must be a text, which may be empty."""
+    if isinstance(value, Malformed):
+        return value
     return sound(value) if isinstance(value, str) else Malformed(f"not a text: {str(value)[:40]}")
 
 

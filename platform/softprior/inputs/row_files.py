@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -71,14 +71,11 @@ def rows(path: Path) -> Iterator[Item]:
         whole = contents(path) if kind == ".json" else ""
     except OSError as error:
         raise _unreadable(path, error) from None
-    return _listed(path, whole) if whole.lstrip().startswith("[") else json_lines(path, object_of)
+    return _listed(path, whole) if whole.lstrip().startswith("[") else json_lines(path)
 
 
-def json_lines(path: Path, hook: Callable[[list[tuple[str, Any]]], object] | None = None) -> Iterator[Item]:
+def json_lines(path: Path) -> Iterator[Item]:
     """The rows of JSON lines, without blank lines, read as they are asked for.
-
-    Args:
-        hook: see `parsed`.
 
     Raises:
         UserError: the file is UTF-16 or UTF-32, or cannot be read.
@@ -90,7 +87,7 @@ def json_lines(path: Path, hook: Callable[[list[tuple[str, Any]]], object] | Non
             if isinstance(line, Malformed):
                 yield Item(f"line {number + 1}", line)
             elif line.strip():
-                yield Item(f"line {number + 1}", parsed(line, hook))
+                yield Item(f"line {number + 1}", parsed(line))
     except OSError as error:
         raise _unreadable(path, error) from None
 

@@ -74,8 +74,8 @@ def local_fingerprint(path: Path, number: int) -> str:
     """
     files = local_files(path)
     # A byte-order mark was once the first document's first character, or cost a first line; a carriage return
-    # alone was once a line break.
-    reread = any(has_mark(file) or _has_lone_return(file, number) for file in files)
+    # alone was once a line break; of a text that is there twice the last one was read.
+    reread = any(has_mark(file) or _has_lone_return(file, number) or _doubled(file, number) for file in files)
     return contents_fingerprint(files) + (REREAD if reread else "")
 
 
@@ -142,6 +142,14 @@ def _filled(path: Path) -> Iterator[tuple[int, str | Malformed]]:
     for number, (_, line) in enumerate(lines(path)):
         if isinstance(line, Malformed) or line.strip():
             yield number, line
+
+
+def _doubled(path: Path, number: int) -> bool:
+    """Whether a row that is read has a text twice."""
+    if path.suffix == ".txt":
+        return False
+    read = (row for _, row in islice(_rows(path), number))
+    return any(isinstance(row, dict) and isinstance(row.get("text"), Malformed) for row in read)
 
 
 def _has_lone_return(path: Path, number: int) -> bool:

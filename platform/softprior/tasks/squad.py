@@ -74,7 +74,7 @@ class Squad(Answered):
         if is_path(self.data):
             files = self._files()
             found, seen = contents_fingerprint(files), survey(files)
-            found += REREAD if seen.admitted else ""
+            found += REREAD if seen.reread else ""
             return found + (_RESPACED if any("\n" in answer for answer in seen.odd) else "")
         if self.data.startswith("hub:"):
             return f"{self._on_hub()}{_RESPACED}"

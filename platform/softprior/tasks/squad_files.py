@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
+from softprior.inputs.data_files import Malformed, contents, kind_of, lines, object_of, parquet_file, parsed
 from softprior.inputs.row_files import Item, json_lines, parquet_rows
 from softprior.tasks.sources import require_filled
 
@@ -84,7 +84,7 @@ def _is_json(path: Path) -> bool:
 
 def _nested(path: Path) -> Iterator[Item]:
     try:
-        whole = json.loads(contents(path), parse_int=_integer)
+        whole = json.loads(contents(path), parse_int=_integer, object_pairs_hook=object_of)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"the SQuAD file {path} is not valid JSON ({reason}); {LAYOUT}") from None
@@ -92,6 +92,8 @@ def _nested(path: Path) -> Iterator[Item]:
         raise _unreadable(path, error) from None
     if isinstance(whole, list):
         return (Item(f"[{i}]", value) for i, value in enumerate(whole))
+    if isinstance(whole, dict) and isinstance(twice := whole.get("data"), Malformed):
+        raise UserError(f"the SQuAD file {path} cannot be read: {twice.reason}; {LAYOUT}")
     if not isinstance(whole, dict) or not isinstance(whole.get("data"), list):
         keys = f"; it has {', '.join(whole)}" if isinstance(whole, dict) and whole else ""
         raise UserError(f"the SQuAD file {path} has no list under the key 'data'{keys}; {LAYOUT}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, sound, text_at
+from softprior.inputs.data_files import TWICE, Malformed, sound, text_at
 from softprior.results.files import version_of
 from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
@@ -95,19 +95,24 @@ class Reading:
 
     def _item(self, item: object, file: str, at: str) -> Iterator[Question]:
         """The questions of an article, or of a record, which is article, paragraph and question in one."""
-        if (
+        found = _unread(item, "paragraphs", "title", "document_id")
+        if found is not None:
+            self._set_aside(file, at, found)
+        elif (
             isinstance(item, dict)
             and not {"paragraphs", "qas"} & set(item)
             and {"context", "question"} & set(item)
         ):
             yield from self._kept(item, item, item, file, at)
-        elif isinstance(item, Malformed):
-            self._set_aside(file, at, item)
         elif not isinstance(item, dict) or not isinstance(item.get("paragraphs"), list):
             self._set_aside(file, at, Malformed(f"the article has no list 'paragraphs'{_keys(item)}"))
         else:
             for p, paragraph in enumerate(item["paragraphs"]):
                 place = f"{at}.paragraphs[{p}]"
+                found = _unread(paragraph, "qas", "context", "document_id")
+                if found is not None:
+                    self._set_aside(file, place, found)
+                    continue
                 if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
                     reason = f"the paragraph has no list 'qas'{_keys(paragraph)}"
                     self._set_aside(file, place, Malformed(reason))
@@ -131,8 +136,9 @@ class Reading:
         self, raw: object, paragraph: Mapping[str, object], article: Mapping[str, object], file: str, at: str
     ) -> Question | Malformed:
         """The question, or the reason why the row is not one."""
-        if isinstance(raw, Malformed):
-            return raw
+        unread = _unread(raw)
+        if unread is not None:
+            return unread
         if not isinstance(raw, dict):
             return Malformed("the question is not an object")
         context, text = _filled(paragraph, "context"), _filled(raw, "question")
@@ -146,9 +152,6 @@ class Reading:
             return given
         if isinstance(title, Malformed):
             return title
-        unread = _number(raw)
-        if unread is not None:
-            return unread
         answers = _answers(raw.get("answers"))
         if isinstance(answers, Malformed):
             return answers
@@ -196,14 +199,15 @@ class Survey(NamedTuple):
 
     Attributes:
         titles: the articles of each file, and the number of questions of each.
-        admitted: whether a nested file has questions that SQuAD v1.1, taken literally, would leave out.
+        reread: whether the files were once read otherwise: a nested one has questions that SQuAD v1.1, taken
+            literally, would leave out, or of a name that is there twice the last was read.
         lost: the malformed rows that were found, in words.
         look: the same and the notes of `Reading`, for the plan.
         odd: trained answers that span several lines or have a bracket, as texts of special tokens do.
     """
 
     titles: tuple[Mapping[str, int], ...]
-    admitted: bool
+    reread: bool
     lost: str
     look: Look
     odd: frozenset[str]
@@ -229,8 +233,9 @@ def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> S
                 odd.add(question.answers[0])
         counts.append(titles)
     nested = any(is_nested(file) for file in files)
-    admitted = nested and reading.admitted > 0
-    return Survey(tuple(counts), admitted, reading.lost(), reading.look(), frozenset(odd))
+    doubled = any(row.reason.endswith(TWICE) for row in reading.quarantined)
+    reread = doubled or (nested and reading.admitted > 0)
+    return Survey(tuple(counts), reread, reading.lost(), reading.look(), frozenset(odd))
 
 
 def same_context(context: str) -> str:
@@ -285,9 +290,16 @@ def _answers(given: object) -> list[object] | Malformed:
     return found or Malformed("there are no answers")
 
 
-def _number(raw: dict[str, object]) -> Malformed | None:
-    """What `items` could not read inside of a row of nested JSON, if anything."""
-    values = list(raw.values())
+def _unread(found: object, *keys: str) -> Malformed | None:
+    """What `items` could not read of a value, or inside of it, if anything.
+
+    Args:
+        keys: the members of an object that count, themselves alone; by default all, and what is in them.
+    """
+    if keys:
+        own = [found, *(found.get(key) for key in keys)] if isinstance(found, dict) else [found]
+        return next((value for value in own if isinstance(value, Malformed)), None)
+    values = [found]
     while values:
         value = values.pop()
         if isinstance(value, Malformed):

@@ -31,7 +31,7 @@ def require_self_contained(path: Path, text: str) -> None:
     """
     try:
         tree = ast.parse(text)
-    except (SyntaxError, MemoryError, RecursionError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # of null bytes before 3.11.4 a ValueError
         return  # running it says what is wrong, and where
     for line, name in sorted(_imports(tree)):
         module = _own_module(name, path)
