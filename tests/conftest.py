@@ -59,11 +59,17 @@ settings.load_profile("untimed")
 _USERS = os.environ.setdefault("SOFTPRIOR_TESTS_USERS_CACHE", os.environ.get(VARIABLE, "")) or None
 """The user's own choice of a cache, before the session has one; processes of the session inherit it."""
 
-_SESSIONS = tempfile.TemporaryDirectory(prefix="softprior-tests-")
+_OURS = (
+    None
+    if "SOFTPRIOR_TESTS_CACHE" in os.environ
+    else tempfile.TemporaryDirectory(prefix="softprior-tests-", ignore_cleanup_errors=True)
+)
+_SESSIONS = os.environ.setdefault("SOFTPRIOR_TESTS_CACHE", _OURS.name if _OURS else "")
+"""The session's cache, for all its processes; what one of them prepares the others need not."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    _use_cache(_SESSIONS.name)
+    _use_cache(_SESSIONS)
     if getattr(config.option, "dist", "no") != "no":
         gc.enable()  # this process collects no tests, the ones it starts do
     if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
@@ -161,7 +167,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_unconfigure() -> None:
     _use_cache(_USERS)
-    _SESSIONS.cleanup()
+    if _OURS is not None:
+        _OURS.cleanup()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -176,7 +183,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     marker = item.get_closest_marker("network")
     if marker is None:
-        _use_cache(_SESSIONS.name)
+        _use_cache(_SESSIONS)
         return
     _use_cache(_USERS)
     missing = [asset for asset in marker.args if not _cached(asset)]
