@@ -2,7 +2,7 @@
 
 Each benchmark runs in a process of its own, which interleaves its rounds. The results go to a file of
 JSON lines in benchmarks/results; before those of each part a line says where, when and beside what they
-were measured. All parts take hours: what has ended is kept, and --resume goes on behind it.
+were measured. All parts take hours: what has ended is kept, and --resume runs the rest.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import processor, python_version
 
-from benchmarks.page import RESULTS, Header, found_in, table, write_page
+from benchmarks.page import RESULTS, Found, Header, found_in, table, write_page
 from benchmarks.result import Result
 
 
@@ -29,7 +30,7 @@ class Part:
 
     Attributes:
         words: its module and arguments; `{rounds}` is the number of rounds where that can be chosen.
-        minutes: what a round took on two virtual cores of an AMD EPYC, the slower of the two.
+        minutes: what a round took on two virtual cores of an AMD EPYC.
         rounds: number of rounds if none is asked for: fewer where a round takes long.
     """
 
@@ -71,6 +72,9 @@ PARTS = {
 }
 """What can be run, by its word for `--only`."""
 
+MOMENT = "%Y-%m-%dT%H%M%S"
+"""How a time is written in names of files and in headers, so that later ones come later."""
+
 QUIET = 0.5
 """Load average of the last minute below which the machine counts as quiet."""
 
@@ -97,22 +101,30 @@ def measured(part: Part, rounds: int) -> list[Result]:
 
 def header(name: str, rounds: int) -> Header:
     """This machine, now."""
+    load, now = os.getloadavg()[0], datetime.now(UTC)
+    machine, versions = here()
+    return Header(
+        date=f"{now:%Y-%m-%d}",
+        began=f"{now:{MOMENT}}",
+        machine=machine,
+        load=round(load, 2),
+        quiet=load < QUIET,
+        commit=commit(),
+        versions=versions,
+        command=command(name, rounds),
+    )
+
+
+def here() -> tuple[str, dict[str, str]]:
+    """This machine, and the versions that are installed."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(": ")[2].strip() for line in lines if line.startswith("model name")), processor()
     )
-    load = os.getloadavg()[0]
-    return Header(
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
-        machine=f"{model}, {os.cpu_count()} cores",
-        load=round(load, 2),
-        quiet=load < QUIET,
-        commit=commit(),
-        # Builds of one version differ by a fifth in what Python itself takes.
-        versions={"python": f"{python_version()}, {sys.base_prefix}"}
-        | {name: version(name) for name in ("torch", "transformers", "ray")},
-        command=command(name, rounds),
-    )
+    # Builds of one version of Python differ by a fifth in what Python itself takes.
+    versions = {"python": f"{python_version()}, {sys.base_prefix}"}
+    versions |= {name: version(name) for name in ("torch", "transformers", "ray")}
+    return f"{model}, {os.cpu_count()} cores", versions
 
 
 def command(name: str, rounds: int) -> str:
@@ -121,7 +133,7 @@ def command(name: str, rounds: int) -> str:
 
 
 def commit() -> str:
-    """The commit, "-dirty" if another file differs from it than those that benchmarks write."""
+    """The commit; "-dirty" if a file differs from it or is not in it, but for those that benchmarks write."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603,S607
@@ -142,27 +154,40 @@ def main() -> None:
     """Says what it will run and how long that takes, runs it, and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, help="number of interleaved rounds (default: a part's own)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="number of interleaved rounds of all parts but growth-1000 and growth-5000 "
+        "(default: a part's own)",
+    )
     parser.add_argument("--resume", type=Path, help="a file of results: run what it lacks, and add to it")
-    parser.add_argument("--plan", action="store_true", help="only say what would run, and for how long")
-    parser.add_argument("--page", action="store_true", help="only renew docs/performance.md")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plan", action="store_true", help="only say what would run, and for how long")
+    only.add_argument("--page", action="store_true", help="only renew docs/performance.md")
     options = parser.parse_args()
     if options.page:
         write_page()
         return
-    names = options.only.split(",") if options.only else list(PARTS)
+    names = list(PARTS) if options.only is None else options.only.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"--only takes {', '.join(PARTS)}, not {unknown[0]!r}")
     if options.rounds is not None and options.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {options.rounds}")
-    if options.resume and not options.resume.is_file():
-        parser.error(f"--resume takes a file of {RESULTS}, and {options.resume} is none")
-    path = options.resume or RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
-    asked = unfinished({name: PARTS[name].asked(options.rounds) for name in names}, path)
+    path = options.resume or RESULTS / f"{datetime.now(UTC):{MOMENT}}.jsonl"
+    if path.resolve().parent != RESULTS or path.suffix != ".jsonl":
+        parser.error(f"--resume takes a .jsonl file in {RESULTS}, not {path}")
+    try:
+        known = found_in(path) if path.exists() else []
+    except (ValueError, TypeError, LookupError) as error:
+        parser.error(f"{path} is no file of results ({error}); leave --resume out")
+    asked = {name: PARTS[name].asked(options.rounds) for name in names}
+    asked = unfinished(asked, known, here())
     print(plan(asked))
-    if options.plan:
+    if options.plan or not asked:
         return
-    print(f"After a stop: python -m benchmarks --resume {path}", flush=True)
+    again = [*([f"--only {options.only}"] if options.only else []), f"--resume {path}"]
+    again += [f"--rounds {options.rounds}"] if options.rounds else []
+    print(f"after a stop: python -m benchmarks {' '.join(again)}", flush=True)
     for name, rounds in asked.items():
         settle()
         first, results = header(name, rounds), measured(PARTS[name], rounds)
@@ -174,18 +199,29 @@ def main() -> None:
     print(f"kept in {path}; docs/performance.md is renewed")
 
 
-def unfinished(asked: dict[str, int], path: Path) -> dict[str, int]:
-    """The parts, with their rounds, of which a file of results has none."""
-    ended = {first.command for first, _ in found_in(path)} if path.exists() else set()
+def unfinished(
+    asked: dict[str, int], known: Sequence[Found], place: tuple[str, dict[str, str]]
+) -> dict[str, int]:
+    """The parts, with their rounds, that have no results of this place among those that are known.
+
+    Args:
+        place: a machine and the versions that are installed.
+    """
+    ended = {
+        first.command for first, results in known if results and (first.machine, first.versions) == place
+    }
     return {name: rounds for name, rounds in asked.items() if command(name, rounds) not in ended}
 
 
 def plan(asked: dict[str, int]) -> str:
     """What will run, and for how long."""
-    minutes = {name: rounds * PARTS[name].minutes for name, rounds in asked.items()}
+    if not asked:
+        return "all that was asked for is measured"
     lines = [f"{name}: {rounds} x {PARTS[name].minutes:g} min" for name, rounds in asked.items()]
-    whole = sum(minutes.values()) / 60
-    return "\n".join((*lines, f"about {whole:.1f} hours on two virtual cores of an AMD EPYC"))
+    minutes = sum(rounds * PARTS[name].minutes for name, rounds in asked.items())
+    waits = len(asked) * SETTLING / 60
+    whole = f"{minutes / 60:.1f} to {(minutes + waits) / 60:.1f} hours"
+    return "\n".join((*lines, f"{whole} on two virtual cores of an AMD EPYC, with waits until it is quiet"))
 
 
 if __name__ == "__main__":

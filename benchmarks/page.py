@@ -25,12 +25,13 @@ has measured them again since:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Where, when and beside what the results of a file were measured.
+    """Where, when and beside what results were measured.
 
     Attributes:
         load: the machine's load average of the last minute before; None if it was not kept.
         quiet: whether nothing to speak of ran beside; None if that was not kept.
         commit: None if it was not kept.
+        began: date and time, as the names of files of results have them; empty where the file's name has it.
     """
 
     date: str
@@ -40,6 +41,7 @@ class Header:
     commit: str | None
     versions: dict[str, str]
     command: str
+    began: str = ""
 
 
 Found = tuple[Header, Sequence[Result]]
@@ -57,8 +59,11 @@ files stay as they were written."""
 
 
 def kept() -> list[Found]:
-    """All files of results, the newest first, under the names of today."""
-    return [found for path in sorted(RESULTS.glob("*.jsonl"), reverse=True) for found in found_in(path)]
+    """The results of all files, the newest first, under the names of today."""
+    dated = [
+        (found[0].began or path.stem, found) for path in RESULTS.glob("*.jsonl") for found in found_in(path)
+    ]
+    return [found for _, found in sorted(dated, key=lambda one: one[0], reverse=True)]
 
 
 def found_in(path: Path) -> list[Found]:

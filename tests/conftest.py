@@ -59,12 +59,10 @@ settings.load_profile("untimed")
 _USERS = os.environ.setdefault("SOFTPRIOR_TESTS_USERS_CACHE", os.environ.get(VARIABLE, "")) or None
 """The user's own choice of a cache, before the session has one; processes of the session inherit it."""
 
-_OURS = (
-    None
-    if "SOFTPRIOR_TESTS_CACHE" in os.environ
-    else tempfile.TemporaryDirectory(prefix="softprior-tests-", ignore_cleanup_errors=True)
-)
-_SESSIONS = os.environ.setdefault("SOFTPRIOR_TESTS_CACHE", _OURS.name if _OURS else "")
+_GIVEN = os.environ.get("SOFTPRIOR_TESTS_CACHE")
+_OURS = None if _GIVEN else tempfile.TemporaryDirectory(prefix="softprior-tests-", ignore_cleanup_errors=True)
+_SESSIONS = _OURS.name if _OURS else str(_GIVEN)
+os.environ["SOFTPRIOR_TESTS_CACHE"] = _SESSIONS
 """The session's cache, for all its processes; what one of them prepares the others need not."""
 
 

@@ -98,7 +98,7 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     path = tmp_path / "some.jsonl"
     path.write_bytes(
         b'{"text": "Fine and dandy."}\n{"text": 3}\n[1]\n{"no": 1}\n{broken\n{"text": "caf\xe9"}\n'
-        b'{"text": "a"}\n{"text": "Also fine."}\n'
+        b'{"text": "This one.", "text": "That one."}\n{"text": "a"}\n{"text": "Also fine."}\n'
     )
     files = FileTexts(FilesSpec(name="mine", path=str(path)), loaded.tokenizer)
     (shard,) = files.shards(10_000)
@@ -108,8 +108,9 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     assert reading.skipped[:3] == [f"some.jsonl, {reason}" for reason in wanted]
     assert "not valid JSON" in reading.skipped[3]
     assert "not UTF-8" in reading.skipped[4]
-    assert reading.skipped[5] == "some.jsonl, line 7: 1 token, but a text has 2 or more"
-    assert len(reading.skipped) == 6
+    assert reading.skipped[5] == "some.jsonl, line 7: 'text' is there twice"
+    assert reading.skipped[6] == "some.jsonl, line 8: 1 token, but a text has 2 or more"
+    assert len(reading.skipped) == 7
 
 
 def test_a_malformed_row_has_the_line_that_an_editor_shows(tmp_path, loaded, monkeypatch):

@@ -4,6 +4,7 @@ import stat
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -52,22 +53,50 @@ def test_a_tar_file_of_ours_is_unpacked_whole_and_nothing_leads_out_of_it(tmp_pa
     assert (tmp_path / "there" / "content" / "inner" / "file").read_bytes() == b"numbers"
     assert (tmp_path / "there" / "content" / "inner" / "empty").is_dir()
 
-    for name, kind in (
-        ("../out", tarfile.REGTYPE),
-        (str(tmp_path / "out"), tarfile.REGTYPE),
-        ("link", tarfile.SYMTYPE),
-        ("device", tarfile.CHRTYPE),
+    out, kind = "leads out of the archive", "is not a regular file"
+    for name, type_, said in (
+        ("../out", tarfile.REGTYPE, out),
+        (str(tmp_path / "out"), tarfile.REGTYPE, out),
+        ("symbolic", tarfile.SYMTYPE, kind),
+        ("hard", tarfile.LNKTYPE, kind),
+        ("device", tarfile.CHRTYPE, kind),
     ):
         info = tarfile.TarInfo(name)
-        info.type, info.linkname = kind, "/etc"
+        info.type, info.linkname = type_, "/etc"
         with tarfile.open(tmp_path / "odd.tar", "w") as archive:
             archive.addfile(info)
-        with pytest.raises(tarfile.TarError, match="no regular file inside of the archive"):
+        with pytest.raises(tarfile.TarError, match=said):
             unpack(tmp_path / "odd.tar", tmp_path / "here")
     assert not (tmp_path / "out").exists()
-    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:1030])
-    with pytest.raises(tarfile.TarError):
-        unpack(tmp_path / "cut.tar", tmp_path / "here")
+
+
+@pytest.mark.parametrize("packed", ["w", "w:xz"])
+def test_a_tar_file_that_is_cut_is_whole_or_damaged(tmp_path: Path, packed: Literal["w", "w:xz"]) -> None:
+    names = ("one", "two")
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode() * 300)
+    whole, cut = tmp_path / "whole.tar", tmp_path / "cut.tar"
+    with tarfile.open(whole, packed) as archive:
+        for name in names:
+            archive.add(tmp_path / name, name)
+    content, damaged = whole.read_bytes(), 0
+    lengths = range(0, len(content), 512 if packed == "w" else 7)
+    for length in lengths:
+        cut.write_bytes(content[:length])
+        there = tmp_path / f"{length}"
+        try:
+            unpack(cut, there)
+        except tarfile.TarError:
+            damaged += 1
+        else:
+            assert all((there / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
+    assert damaged >= (9 if packed == "w" else len(lengths) // 2)
+    # A file where a folder is to be.
+    with tarfile.open(cut, "w") as archive:
+        archive.add(tmp_path / "one", "at")
+        archive.add(tmp_path / "one", "at/below")
+    with pytest.raises(tarfile.TarError, match="damaged"):
+        unpack(cut, tmp_path / "odd")
 
 
 def test_a_file_is_joined_from_its_parts_in_order(tmp_path: Path) -> None:

@@ -188,3 +188,12 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, content: byte
     path.write_bytes(content)
     with pytest.raises(UserError, match=said):
         list(rows(path))
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
+    """CSV's header is refused too; a reader would take one of them and say nothing."""
+    path = tmp_path / "t.parquet"
+    table = pa.Table.from_arrays([pa.array(["one"]), pa.array(["two"])], names=["text", "text"])
+    pq.write_table(table, path)
+    with pytest.raises(UserError, match="has the column 'text' twice; rename one of them"):
+        list(rows(path))

@@ -177,6 +177,10 @@ def test_a_carriage_return_alone_ends_no_line_of_any_reader(tmp_path):
     path.write_bytes("\r\n\r\n".join([*map(sentence, range(4)), "a\r\rb"]).encode())
     assert Language(data=str(path)).fingerprint() == f"{contents_fingerprint([path])}-2"
     assert "a\r\rb" in texts(Language(data=str(path)))
+    path = tmp_path / "twice.jsonl"
+    for twice, mark in (('"text": "a b c", "text"', "-2"), ('"n": 1, "n": 2, "text"', "")):
+        path.write_text("\n".join([*rows, rows[0].replace('"text"', twice)]))
+        assert Language(data=str(path)).fingerprint() == contents_fingerprint([path]) + mark
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):

@@ -405,8 +405,8 @@ def priors_with_methods() -> list[Any]:
     """Every prior with one method in turn, and with the others among the long tests."""
     methods = ["soft", "deep", "prefix"]
     return [
-        pytest.param(prior, method, marks=[] if method == methods[(i + 2) % 3] else pytest.mark.faults)
-        for i, prior in enumerate(sorted(PRIORS))
+        pytest.param(prior, method, marks=[] if method == methods[i % 3] else pytest.mark.faults)
+        for i, prior in enumerate(sorted(PRIORS), start=2)  # so that the prior of zeros has its prefix
         for method in methods
     ]
 

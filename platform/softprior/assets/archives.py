@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import stat
 import tarfile
@@ -59,20 +60,34 @@ def unpack(archive: Path, folder: Path) -> None:
     Python's own filter for this came with 3.11.4, and Debian 12 has 3.11.2.
 
     Raises:
-        tarfile.TarError: it is damaged, or a member is of another kind or leads out of the folder.
+        tarfile.TarError: it is damaged or cut, a member is of another kind, or a name leads out of it.
     """
-    with tarfile.open(archive) as stored:
-        for info in stored:
-            name = PurePosixPath(info.name)
-            content = stored.extractfile(info) if info.isreg() else None
-            if name.is_absolute() or ".." in name.parts or not (content or info.isdir()):
-                raise tarfile.TarError(f"'{info.name}' is no regular file inside of the archive")
-            if content is None:
-                (folder / name).mkdir(parents=True, exist_ok=True)
-                continue
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with content, (folder / name).open("wb") as out:
-                shutil.copyfileobj(content, out, 1 << 20)
+    try:
+        with tarfile.open(archive) as stored:
+            for info in stored:
+                name = PurePosixPath(info.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise tarfile.TarError(f"the name '{info.name}' leads out of the archive")
+                if info.isdir():
+                    (folder / name).mkdir(parents=True, exist_ok=True)
+                    continue
+                content = stored.extractfile(info) if info.isreg() else None
+                if content is None:
+                    raise tarfile.TarError(f"'{info.name}' is not a regular file")
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with content, (folder / name).open("wb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
+            _require_end(stored)
+    except (EOFError, lzma.LZMAError, zlib.error, ValueError, FileExistsError, NotADirectoryError) as error:
+        raise tarfile.ReadError(f"it is damaged ({error})") from None
+
+
+def _require_end(stored: tarfile.TarFile) -> None:
+    """Behind its last member a tar file has a block of zeros, without which it is cut between two members."""
+    assert stored.fileobj is not None
+    stored.fileobj.seek(stored.offset)
+    if stored.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it has no end")
 
 
 def join(parts: Sequence[Path], target: Path, sha256: str) -> None:

@@ -96,8 +96,8 @@ def _exchange(remote: RemotePath, target: Path, build: Callable[[Path], None]) -
         file = Path(folder) / "content.tar"
         try:
             remote.download(file)
-            unpack(file, Path(folder))
-            (Path(folder) / "content").rename(target)
+            unpack(file, Path(folder) / "unpacked")
+            (Path(folder) / "unpacked" / "content").rename(target)
             return
         except (FileNotFoundError, tarfile.TarError):
             pass

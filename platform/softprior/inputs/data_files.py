@@ -46,9 +46,6 @@ _START = 4096
 _NULS = 0.3
 """Share of NUL bytes from which a text is not UTF-8: in UTF-16 of Latin letters it is a half."""
 
-TWICE = "is there twice"
-"""End of the reason why a value of a row is `Malformed` whose name the row has twice."""
-
 _SHOWN = 12
 """Number of keys of a row that a reason names."""
 
@@ -63,10 +60,12 @@ class Malformed:
     Attributes:
         reason: on one line, in a form that can be written anywhere, whatever of the row is in it.
         rest: whether all that follows in the file is lost with it.
+        twice: whether it stands for values of one name, of which the last was once read.
     """
 
     reason: str
     rest: bool = False
+    twice: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", plain(self.reason))
@@ -218,7 +217,9 @@ def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) < len(members):
         counts = Counter(name for name, _ in members)
-        found |= {name: Malformed(f"'{name}' {TWICE}") for name, n in counts.items() if n > 1}
+        found |= {
+            name: Malformed(f"'{name}' is there twice", twice=True) for name, n in counts.items() if n > 1
+        }
     return found
 
 
@@ -244,6 +245,8 @@ def text_of(value: object) -> str | Malformed:
     """A value that must be a text, which may be empty."""
     if isinstance(value, Malformed):
         return value
+    if isinstance(value, dict | list):
+        return Malformed(f"not a text but {'an object' if isinstance(value, dict) else 'a list'}")
     return sound(value) if isinstance(value, str) else Malformed(f"not a text: {str(value)[:40]}")
 
 
@@ -251,15 +254,20 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
     """A Parquet file, opened.
 
     Raises:
-        UserError: it is damaged or not a Parquet file.
+        UserError: it is damaged or not a Parquet file, or has two columns of one name.
     """
     try:
-        return parquet.ParquetFile(path)
+        found = parquet.ParquetFile(path)
+        counts = Counter(found.schema_arrow.names)
     except (OSError, ValueError) as error:
         reason = str(error).rstrip(".")
         raise UserError(
             f"{path} is damaged or not a Parquet file: {reason}; write or fetch it again"
         ) from None
+    twice = next((name for name, number in counts.items() if number > 1), None)
+    if twice is not None:
+        raise UserError(f"{path} has the column '{twice}' twice; rename one of them")
+    return found
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:

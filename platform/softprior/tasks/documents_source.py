@@ -75,7 +75,7 @@ def local_fingerprint(path: Path, number: int) -> str:
     files = local_files(path)
     # A byte-order mark was once the first document's first character, or cost a first line; a carriage return
     # alone was once a line break; of a text that is there twice the last one was read.
-    reread = any(has_mark(file) or _has_lone_return(file, number) or _doubled(file, number) for file in files)
+    reread = any(has_mark(file) or _read_otherwise(file, number) for file in files)
     return contents_fingerprint(files) + (REREAD if reread else "")
 
 
@@ -144,17 +144,14 @@ def _filled(path: Path) -> Iterator[tuple[int, str | Malformed]]:
             yield number, line
 
 
-def _doubled(path: Path, number: int) -> bool:
-    """Whether a row that is read has a text twice."""
-    if path.suffix == ".txt":
-        return False
-    read = (row for _, row in islice(_rows(path), number))
-    return any(isinstance(row, dict) and isinstance(row.get("text"), Malformed) for row in read)
-
-
-def _has_lone_return(path: Path, number: int) -> bool:
-    """Whether what is read of a file has a carriage return that no line feed follows."""
+def _read_otherwise(path: Path, number: int) -> bool:
+    """Whether what is read has a carriage return without a line feed, or a row whose text is there twice."""
     if path.suffix == ".txt":
         return "\r" in contents(path)
-    read = islice(_filled(path), number)
-    return any(isinstance(line, str) and "\r" in line.replace("\r\n", "\n") for _, line in read)
+    read = (line for _, line in islice(_filled(path), number) if isinstance(line, str))
+    return any("\r" in line.replace("\r\n", "\n") or _is_doubled(parsed(line)) for line in read)
+
+
+def _is_doubled(row: object) -> bool:
+    text = row.get("text") if isinstance(row, dict) else None
+    return isinstance(text, Malformed) and text.twice

@@ -92,8 +92,8 @@ def _nested(path: Path) -> Iterator[Item]:
         raise _unreadable(path, error) from None
     if isinstance(whole, list):
         return (Item(f"[{i}]", value) for i, value in enumerate(whole))
-    if isinstance(whole, dict) and isinstance(twice := whole.get("data"), Malformed):
-        raise UserError(f"the SQuAD file {path} cannot be read: {twice.reason}; {LAYOUT}")
+    if isinstance(whole, dict) and isinstance(data := whole.get("data"), Malformed):
+        raise UserError(f"the SQuAD file {path} cannot be read: {data.reason}; {LAYOUT}")
     if not isinstance(whole, dict) or not isinstance(whole.get("data"), list):
         keys = f"; it has {', '.join(whole)}" if isinstance(whole, dict) and whole else ""
         raise UserError(f"the SQuAD file {path} has no list under the key 'data'{keys}; {LAYOUT}")

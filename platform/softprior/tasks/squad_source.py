@@ -6,13 +6,13 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import TWICE, Malformed, sound, text_at
+from softprior.inputs.data_files import Malformed, sound, text_at
 from softprior.results.files import version_of
 from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
@@ -42,6 +42,7 @@ class Reading:
         ids: of all questions so far.
         seen: their own ids, if they have any, texts and paragraphs.
         admitted: number of questions that SQuAD v1.1, taken literally, would leave out.
+        doubled: number of rows that are malformed because a member that is read is there twice.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -49,6 +50,7 @@ class Reading:
     ids: set[str] = field(default_factory=set)
     seen: set[tuple[str | None, str, str]] = field(default_factory=set)
     admitted: int = 0
+    doubled: int = 0
 
     def file(self, path: Path) -> Iterator[Question]:
         """The questions of one local file, read as they are asked for if it has one per row.
@@ -95,30 +97,27 @@ class Reading:
 
     def _item(self, item: object, file: str, at: str) -> Iterator[Question]:
         """The questions of an article, or of a record, which is article, paragraph and question in one."""
-        found = _unread(item, "paragraphs", "title", "document_id")
-        if found is not None:
-            self._set_aside(file, at, found)
-        elif (
+        if (
             isinstance(item, dict)
             and not {"paragraphs", "qas"} & set(item)
             and {"context", "question"} & set(item)
         ):
             yield from self._kept(item, item, item, file, at)
-        elif not isinstance(item, dict) or not isinstance(item.get("paragraphs"), list):
-            self._set_aside(file, at, Malformed(f"the article has no list 'paragraphs'{_keys(item)}"))
-        else:
-            for p, paragraph in enumerate(item["paragraphs"]):
-                place = f"{at}.paragraphs[{p}]"
-                found = _unread(paragraph, "qas", "context", "document_id")
-                if found is not None:
-                    self._set_aside(file, place, found)
-                    continue
-                if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
-                    reason = f"the paragraph has no list 'qas'{_keys(paragraph)}"
-                    self._set_aside(file, place, Malformed(reason))
-                    continue
-                for q, raw in enumerate(paragraph["qas"]):
-                    yield from self._kept(raw, paragraph, item, file, f"{place}.qas[{q}]")
+            return
+        paragraphs = _list(item, "article", "paragraphs")
+        if isinstance(paragraphs, Malformed):
+            self._set_aside(file, at, paragraphs)
+            return
+        for p, paragraph in enumerate(paragraphs):
+            place = f"{at}.paragraphs[{p}]"
+            questions = _list(paragraph, "paragraph", "qas")
+            if isinstance(questions, Malformed):
+                self._set_aside(file, place, questions)
+                continue
+            assert isinstance(item, dict)
+            assert isinstance(paragraph, dict)
+            for q, raw in enumerate(questions):
+                yield from self._kept(raw, paragraph, item, file, f"{place}.qas[{q}]")
 
     def _kept(
         self, raw: object, paragraph: Mapping[str, object], article: Mapping[str, object], file: str, at: str
@@ -131,14 +130,14 @@ class Reading:
 
     def _set_aside(self, file: str, at: str, found: Malformed) -> None:
         self.quarantined.append(Quarantined(file, at, found.reason, found.rest))
+        self.doubled += found.twice
 
     def _question(
         self, raw: object, paragraph: Mapping[str, object], article: Mapping[str, object], file: str, at: str
     ) -> Question | Malformed:
         """The question, or the reason why the row is not one."""
-        unread = _unread(raw)
-        if unread is not None:
-            return unread
+        if isinstance(raw, Malformed):
+            return raw
         if not isinstance(raw, dict):
             return Malformed("the question is not an object")
         context, text = _filled(paragraph, "context"), _filled(raw, "question")
@@ -152,6 +151,9 @@ class Reading:
             return given
         if isinstance(title, Malformed):
             return title
+        unread = _number(raw)
+        if unread is not None:
+            return unread
         answers = _answers(raw.get("answers"))
         if isinstance(answers, Malformed):
             return answers
@@ -233,8 +235,7 @@ def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> S
                 odd.add(question.answers[0])
         counts.append(titles)
     nested = any(is_nested(file) for file in files)
-    doubled = any(row.reason.endswith(TWICE) for row in reading.quarantined)
-    reread = doubled or (nested and reading.admitted > 0)
+    reread = reading.doubled > 0 or (nested and reading.admitted > 0)
     return Survey(tuple(counts), reread, reading.lost(), reading.look(), frozenset(odd))
 
 
@@ -256,6 +257,8 @@ def _title(paragraph: Mapping[str, object], article: Mapping[str, object], conte
 
 def _filled(holder: Mapping[str, object], key: str) -> str | Malformed:
     found = text_at(holder, key)
+    if isinstance(found, Malformed) and found.twice:
+        return found
     if isinstance(found, Malformed):
         return Malformed(f"'{key}' is {found.reason}") if key in holder else found
     return found if found.strip() else Malformed(f"'{key}' is empty")
@@ -263,6 +266,8 @@ def _filled(holder: Mapping[str, object], key: str) -> str | Malformed:
 
 def _name(value: object) -> str | Malformed | None:
     """An id or a title, which may be a number; None where there is none."""
+    if isinstance(value, Malformed):
+        return value
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         return None
     text = str(value)
@@ -274,6 +279,13 @@ _ANSWERS = 'write [{"text": ..., "answer_start": ...}]'
 
 def _answers(given: object) -> list[object] | Malformed:
     """Answers as objects; the hub has one object of two lists."""
+    if isinstance(given, Malformed):
+        return given
+    for holder in given if isinstance(given, list) else [given]:
+        read = [holder.get("text"), holder.get("answer_start")] if isinstance(holder, dict) else []
+        twice = next((value for value in read if isinstance(value, Malformed)), None)
+        if twice is not None:
+            return replace(twice, reason=f"in 'answers', {twice.reason}")
     if not isinstance(given, dict):
         if given is None or given == []:
             return Malformed("there are no answers")
@@ -290,22 +302,24 @@ def _answers(given: object) -> list[object] | Malformed:
     return found or Malformed("there are no answers")
 
 
-def _unread(found: object, *keys: str) -> Malformed | None:
-    """What `items` could not read of a value, or inside of it, if anything.
-
-    Args:
-        keys: the members of an object that count, themselves alone; by default all, and what is in them.
-    """
-    if keys:
-        own = [found, *(found.get(key) for key in keys)] if isinstance(found, dict) else [found]
-        return next((value for value in own if isinstance(value, Malformed)), None)
-    values = [found]
+def _number(raw: dict[str, object]) -> Malformed | None:
+    """A number of a question, or of what is inside of it, that `items` could not read, if there is one."""
+    values = list(raw.values())
     while values:
         value = values.pop()
-        if isinstance(value, Malformed):
+        if isinstance(value, Malformed) and not value.twice:
             return value
         values += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return None
+
+
+def _list(holder: object, what: str, key: str) -> list[object] | Malformed:
+    if isinstance(holder, Malformed):
+        return holder
+    found = holder.get(key) if isinstance(holder, dict) else None
+    if isinstance(found, list | Malformed):
+        return found
+    return Malformed(f"the {what} has no list '{key}'{_keys(holder)}")
 
 
 def _keys(item: object) -> str:

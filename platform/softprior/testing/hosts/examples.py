@@ -18,8 +18,8 @@ LENGTHS = (9, 4, 12, 1, 7)
 MAX_NEW = 6
 """Most tokens of a generated answer."""
 
-FEW = ("none", "soft", "keep and cut at 0", "prefix of some blocks")
-"""Example prompts that between them have vectors at every kind of place that a host takes."""
+FEW = ("none", "keep and cut at 0", "cut late", "prefix")
+"""Example prompts of a decoder: none, vectors at every kind of place, and at one late block alone."""
 
 
 def example_batch(info: ModelInfo, seed: int = 0) -> Batch:
@@ -60,8 +60,9 @@ def example_prompts(host: FrozenLM, seed: int = 0) -> dict[str, Prompt]:
 
 
 def few_prompts(host: FrozenLM, seed: int = 0) -> dict[str, Prompt]:
-    """Of the example prompts those of `FEW`: for what does not depend on the shape of a prompt."""
-    return {name: prompt for name, prompt in example_prompts(host, seed).items() if name in FEW}
+    """Of the example prompts of a decoder those of `FEW`, for checks that need many passes for each."""
+    prompts = example_prompts(host, seed)
+    return prompts if host.info().stack == "encoder" else {name: prompts[name] for name in FEW}
 
 
 def _in_front_of_the_encoder() -> dict[str, dict[Place, int]]:

@@ -56,8 +56,8 @@ def _check_equal(found: Losses, alone: Losses, said: str) -> None:
 
 def _check_isolation(host: PackingLM, requests: list[Request]) -> None:
     """A prompt that is not finite spoils its own numbers alone; weights count in their own request."""
-    soft = next(i for i, request in enumerate(requests) if request.grad and len(request.prompt or {}) == 1)
-    first, second, third = requests[soft : soft + 3]
+    alike = next(i for i, request in enumerate(requests) if request.grad and len(request.prompt or {}) == 1)
+    first, second, third = requests[alike : alike + 3]
     broken = {place: torch.full_like(vectors, torch.nan) for place, vectors in (second.prompt or {}).items()}
     heavy = replace(third.batch, weights=1e3 * third.batch.weights)
     found = host.loss_many([first, second._replace(prompt=broken), third._replace(batch=heavy)])
