@@ -165,8 +165,11 @@ def main() -> None:
     only.add_argument("--plan", action="store_true", help="only say what would run, and for how long")
     only.add_argument("--page", action="store_true", help="only renew docs/performance.md")
     options = parser.parse_args()
+    try:
+        write_page()  # or says at once which file of results is damaged
+    except ValueError as error:
+        parser.error(str(error))
     if options.page:
-        write_page()
         return
     names = list(PARTS) if options.only is None else options.only.split(",")
     if unknown := [name for name in names if name not in PARTS]:
@@ -176,10 +179,9 @@ def main() -> None:
     path = options.resume or RESULTS / f"{datetime.now(UTC):{MOMENT}}.jsonl"
     if path.resolve().parent != RESULTS or path.suffix != ".jsonl":
         parser.error(f"--resume takes a .jsonl file in {RESULTS}, not {path}")
-    try:
-        known = found_in(path) if path.exists() else []
-    except (ValueError, TypeError, LookupError) as error:
-        parser.error(f"{path} is no file of results ({error}); leave --resume out")
+    known = found_in(path) if path.is_file() else []
+    if options.resume and not known:
+        print(f"{path} has no results yet")
     asked = {name: PARTS[name].asked(options.rounds) for name in names}
     asked = unfinished(asked, known, here())
     print(plan(asked))
@@ -192,8 +194,10 @@ def main() -> None:
         settle()
         first, results = header(name, rounds), measured(PARTS[name], rounds)
         # After each part: what hours have measured does not depend on the parts behind it.
-        with path.open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in [asdict(first), *map(asdict, results)])
+        lines = "".join(json.dumps(line) + "\n" for line in [asdict(first), *map(asdict, results)])
+        whole = path.with_suffix(".new")
+        whole.write_text((path.read_text() if path.exists() else "") + lines)
+        whole.replace(path)
         write_page()
     print(table(found_in(path)))
     print(f"kept in {path}; docs/performance.md is renewed")

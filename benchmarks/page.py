@@ -67,14 +67,23 @@ def kept() -> list[Found]:
 
 
 def found_in(path: Path) -> list[Found]:
-    """The results of a file, each run of them behind its header, under the names of today."""
+    """The results of a file, each run of them behind its header, under the names of today.
+
+    Raises:
+        ValueError: it is no file of results, and which line is not.
+    """
     found: list[tuple[Header, list[Result]]] = []
-    for line in path.read_text().splitlines():
-        written = json.loads(line)
-        if "machine" in written:
-            found.append((_header(written), []))
-        else:
-            found[-1][1].append(_result(written))
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            written = json.loads(line)
+            if "machine" in written:
+                found.append((_header(written), []))
+            else:
+                found[-1][1].append(_result(written))
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise ValueError(
+                f"line {number} of {path} is no result; remove it, and what is below it"
+            ) from None
     return [*found]
 
 

@@ -84,3 +84,12 @@ def test_what_has_ended_here_is_not_asked_for_again() -> None:
     assert unfinished({"step": 2}, known, here) == {"step": 2}, "other rounds are another command"
     for elsewhere in (("another", {}), ("m", {"python": "3"})):
         assert unfinished(asked, known, elsewhere) == asked
+
+
+@pytest.mark.parametrize("line", ['{"name": "a", "value', "3", '{"name": 1}', '{"machine": 1}'])
+def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: str) -> None:
+    write(tmp_path / "results.jsonl", head("first"), one("a"))
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write(line)
+    with pytest.raises(ValueError, match=r"line 3 of .*results\.jsonl is no result; remove it"):
+        found_in(tmp_path / "results.jsonl")

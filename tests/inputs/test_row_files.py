@@ -197,3 +197,22 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
     pq.write_table(table, path)
     with pytest.raises(UserError, match="has the column 'text' twice; rename one of them"):
         list(rows(path))
+
+
+def test_a_structure_with_two_members_of_one_name_costs_who_reads_it(tmp_path):
+    path = tmp_path / "t.parquet"
+    one, two = pa.array([1]), pa.array([2])
+    inside = pa.StructArray.from_arrays([one, two], names=["a", "a"])
+    pq.write_table(pa.Table.from_arrays([pa.array(["text"]), inside], names=["text", "s"]), path)
+    ((_, row),) = rows(path)
+    assert row["text"] == "text"
+    assert "'s' cannot be read (" in row["s"].reason
+    assert "duplicate field names" in row["s"].reason
+
+
+def test_a_number_of_too_many_digits_costs_who_reads_it_in_a_list_too(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('[{"text": "one", "n": ' + "9" * 5000 + '}, {"text": "two", "n": 1}]')
+    first, second = (row for _, row in rows(path))
+    assert (first["text"], first["n"]) == ("one", Malformed("a number has more than 4,300 digits"))
+    assert second == {"text": "two", "n": 1}

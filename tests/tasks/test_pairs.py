@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed
+from softprior.inputs.data_files import Malformed, Number
 from softprior.inputs.entries import Entry
 from softprior.inputs.row_files import rewritten
 from softprior.inputs.row_files import rows as rows_of
@@ -34,7 +35,7 @@ from softprior.tasks.own_splits import LARGE, Understood, connected, divided, sa
 from softprior.tasks.pairs_metrics import judge, number
 from softprior.tasks.prepare import look, prepare
 from softprior.tasks.sources import REREAD, contents_fingerprint
-from softprior.tasks.templates import bare, cell, columns, filled, flat, parts, spans
+from softprior.tasks.templates import bare, by_value, cell, columns, filled, flat, parts, spans
 from tests.builders import trial
 from tests.tasks.hub import use
 
@@ -440,6 +441,37 @@ def test_an_input_that_ends_in_white_space_is_told(tmp_path: Path) -> None:
     (line,) = task.told({})
     assert "Answer: '), and a space follows" in line
     assert task.model_copy(update={"input": "{q}\nAnswer:"}).told({}) == []
+
+
+def test_an_integer_and_a_decimal_of_its_value_are_one(tmp_path: Path) -> None:
+    """As pandas writes integers with gaps; what is beyond a float's precision stays apart."""
+    forms = ("{}", "{}.0", "{}e0")
+    lines = [f'{{"q": "{i}?", "n": {forms[i % 3].format(i // 3)}, "reply": "a"}}' for i in range(30)]
+    task = pairs(file(tmp_path / "a.jsonl", lines), input="q", group="n")
+    found = examples(task)
+    assert Counter(one.group for own in found.values() for one in own) == {str(i): 3 for i in range(10)}
+    where = {(one.group, split) for split, own in found.items() for one in own}
+    assert len(where) == 10, "a group is in one split"
+    assert task.fingerprint().endswith("-2-4")
+    asked = pairs(file(tmp_path / "b.jsonl", lines), input="What is {n} and {n}?")
+    found = examples(asked)
+    where = {(float(one.input.split()[2]), split) for split, own in found.items() for one in own}
+    assert len(where) == 10
+    assert asked.fingerprint().endswith("-4")
+
+    integers = [f'{{"q": "{i}?", "n": {i}, "x": 1.0, "reply": "a"}}' for i in range(9)]
+    plain = file(tmp_path / "c.jsonl", integers)
+    assert pairs(plain, input="q", group="n").fingerprint() == contents_fingerprint([Path(plain)])
+    large = [f'{{"q": "{i}?", "n": 12345678901234567{i:02}.0, "reply": "a"}}' for i in range(30)]
+    found = examples(pairs(file(tmp_path / "d.jsonl", large), input="q", group="n"))
+    assert len({one.group for own in found.values() for one in own}) == 30
+    assert by_value({"a": True, "b": Number("1e9999"), "c": Number("-0.0"), "d": 0.5}) == {
+        "a": True,
+        "b": Decimal("1e9999"),
+        "c": 0,
+        "d": Decimal("0.5"),
+    }
+    assert by_value({"a": True})["a"] is True
 
 
 def test_a_number_in_two_forms_is_one_value(tmp_path: Path) -> None:

@@ -472,6 +472,23 @@ def test_a_member_that_is_there_twice_costs_who_reads_it(source, write, reason):
     assert Squad(data=str(path)).fingerprint() == contents_fingerprint([path]) + ("-2" if reason else "")
 
 
+def test_numbers_are_names_as_they_are_written(source, write):
+    rows = [
+        f'{json.dumps({**row, "title": "t"})[:-1]}, "id": {i}.10, "title": {i % 4}.{"1" if i % 2 else "10"}}}'
+        for i, row in enumerate(
+            ({k: v for k, v in row.items() if k not in ("id", "title")}) for row in records(source)
+        )
+    ]
+    rows = [row.replace('"title": "t", ', "") for row in rows]
+    listed, lines = Path(write(f"[{', '.join(rows)}]")), Path(write("\n".join(rows), "mine.jsonl"))
+    one, other = (Squad(data=str(path)).splits() for path in (listed, lines))
+    for split in SPLITS:
+        assert getattr(one, split)["id"] == getattr(other, split)["id"], split
+    assert all(name.endswith(".10") for split in SPLITS for name in getattr(one, split)["id"])
+    assert Squad(data=str(listed)).fingerprint() == f"{contents_fingerprint([listed])}-2"
+    assert Squad(data=str(lines)).fingerprint() == contents_fingerprint([lines])
+
+
 def test_too_few_articles(source, write):
     source["data"] = source["data"][:2]
     with pytest.raises(UserError, match=r"at least 3 articles, but .* has 2"):

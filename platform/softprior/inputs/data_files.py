@@ -212,6 +212,14 @@ def parsed(text: str) -> object:
         return Malformed("not valid JSON (a number has more than 4,300 digits)")
 
 
+def integer(digits: str) -> object:
+    """The number of a JSON value that is read whole, unless it has more digits than Python converts."""
+    try:
+        return int(digits)
+    except ValueError:
+        return Malformed("a number has more than 4,300 digits")
+
+
 def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a row of JSON; a name that is there twice is malformed, and costs only who reads it."""
     found = dict(members)

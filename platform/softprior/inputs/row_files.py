@@ -19,6 +19,7 @@ from softprior.inputs.data_files import (
     Malformed,
     Number,
     contents,
+    integer,
     kind_of,
     lines,
     object_of,
@@ -115,7 +116,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
 
 def _listed(path: Path, whole: str) -> Iterator[Item]:
     try:
-        found = json.loads(whole, parse_float=Number, object_pairs_hook=object_of)
+        found = json.loads(whole, parse_int=integer, parse_float=Number, object_pairs_hook=object_of)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{path} is not valid JSON ({reason}); mend it, or write JSON lines") from None
@@ -217,11 +218,15 @@ def _header(path: Path, names: list[str]) -> list[str]:
 
 def _record(batch: RecordBatch, row: int) -> object:
     """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
-    try:
-        found = [(field, batch.column(i)[row].as_py()) for i, field in enumerate(batch.schema)]
-    except UnicodeDecodeError as error:
-        return Malformed(f"not UTF-8 ({error.reason})")
-    return {field.name: as_typed(value, field.type) for field, value in found}
+    found: dict[str, object] = {}
+    for i, field in enumerate(batch.schema):
+        try:
+            found[field.name] = as_typed(batch.column(i)[row].as_py(), field.type)
+        except UnicodeDecodeError as error:
+            return Malformed(f"not UTF-8 ({error.reason})")
+        except ValueError as error:  # of two members of one name, or a date that Python does not have
+            found[field.name] = Malformed(f"'{field.name}' cannot be read ({str(error).rstrip('.')})")
+    return found
 
 
 def as_typed(value: object, kind: DataType) -> object:

@@ -34,17 +34,19 @@ from softprior.tasks.base import (
     require_usable,
     table,
 )
-from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
+from softprior.tasks.own_source import BY_VALUE, Data, Part, fingerprint_of, parts_of
 from softprior.tasks.own_splits import Understood, connected, divided
 from softprior.tasks.partition import donors, keyed_order, round_robin
 from softprior.tasks.sources import REREAD, in_brackets, require
-from softprior.tasks.templates import Row, Template, by_value, cell, columns, filled, flat, spans
+from softprior.tasks.templates import Row, Template, by_float, by_value, cell, columns, filled, flat, spans
 
 _PIECE = re.compile(r"[a-zA-Z]{1,5}|\w|[^\w\s]")
 """What is about a token, for estimates without a tokenizer: vocabularies have most digits and signs alone."""
 
 _RESPELLED = "groups_respelled"
 """The note that counts rows whose group has another spelling than the data have there."""
+_REVALUED = "numbers_revalued"
+"""The note that counts rows with numbers that once counted as others, or as different from equal ones."""
 
 _UNSEEN = "columns_unseen"
 """The note that counts data sets of the hub whose columns are not known yet."""
@@ -173,14 +175,13 @@ class OwnData(Answered):
     def fingerprint(self) -> str:
         """Identifies the contents of the files, or the hub's commit, and which split each is for.
 
-        Groups of several spellings were several once. Of the hub's rows none of that is known before they are
-        fetched, so all with a group count as such.
+        Groups of several spellings were several once, and equal numbers of two forms different ones. Of the
+        hub's rows none of that is known before they are fetched, so all with a group count as such.
         """
-        found = fingerprint_of(self._parts)
-        if self.group is None:
-            return found
-        respelled = _RESPELLED in self._found().notes if self._local else True
-        return found + (REREAD if respelled else "")
+        found, notes = fingerprint_of(self._parts), self._found().notes if self._local else None
+        if self.group is not None and (notes is None or _RESPELLED in notes):
+            found += REREAD
+        return found + (BY_VALUE if notes is not None and _REVALUED in notes else "")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -501,16 +502,16 @@ class _Reading:
 
     def _values(self, row: Row, found: Understood) -> dict[str, str]:
         """What of a row is another text with its numbers in one form each."""
-        task, alike = self.task, by_value(row)
-        values = {
-            "input": filled(task.input, alike),
-            **{
-                kind: cell(alike, column)
-                for kind, column in (("context", task.context), ("group", task.group))
-                if column is not None
-            },
-        }
-        return {kind: str(text) for kind, text in values.items() if text != getattr(found, kind)}
+        task = self.task
+
+        def texts(alike: Row) -> dict[str, str]:
+            named = (("context", task.context), ("group", task.group))
+            found = {kind: cell(alike, column) for kind, column in named if column is not None}
+            return {kind: str(text) for kind, text in {"input": filled(task.input, alike), **found}.items()}
+
+        values = texts(by_value(row))
+        self.notes[_REVALUED] += values != texts(by_float(row))
+        return {kind: text for kind, text in values.items() if text != getattr(found, kind)}
 
 
 def _unless_known(

@@ -32,6 +32,11 @@ AS_WRITTEN = "-3"
 of two columns of the same name. Other files have no such end, so that their trials keep their ids."""
 
 
+BY_VALUE = "-4"
+"""The end of a fingerprint where numbers once counted as others: 12 and 12.0 as different, and long ones of
+JSON as equal."""
+
+
 def _checked(source: str) -> str:
     if source in CHOICE_SETS or is_path(source) or _HUB.fullmatch(source):
         return source
@@ -97,7 +102,7 @@ class Part(NamedTuple):
             return data_fingerprint(self.source)
         repo, config, split = self._on_hub()
         # Whether there are numbers in it is not known without fetching it.
-        return f"{repo} {config or ''} {split}{AS_WRITTEN}"
+        return f"{repo} {config or ''} {split}{AS_WRITTEN}{BY_VALUE}"
 
     def items(self) -> Iterator[Item]:
         """The rows, each with where it is.

@@ -8,7 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, contents, kind_of, lines, object_of, parquet_file, parsed
+from softprior.inputs.data_files import (
+    Malformed,
+    Number,
+    contents,
+    integer,
+    kind_of,
+    lines,
+    object_of,
+    parquet_file,
+    parsed,
+)
 from softprior.inputs.row_files import Item, json_lines, parquet_rows
 from softprior.tasks.sources import require_filled
 
@@ -74,7 +84,7 @@ def items(path: Path) -> Iterator[Item]:
 
 def _is_json(path: Path) -> bool:
     try:
-        json.loads(contents(path), parse_int=_integer)
+        json.loads(contents(path), parse_int=integer)
     except (json.JSONDecodeError, RecursionError, UserError):
         return False
     except OSError as error:
@@ -84,7 +94,7 @@ def _is_json(path: Path) -> bool:
 
 def _nested(path: Path) -> Iterator[Item]:
     try:
-        whole = json.loads(contents(path), parse_int=_integer, object_pairs_hook=object_of)
+        whole = json.loads(contents(path), parse_int=integer, parse_float=Number, object_pairs_hook=object_of)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"the SQuAD file {path} is not valid JSON ({reason}); {LAYOUT}") from None
@@ -106,14 +116,6 @@ def _table(path: Path) -> Iterator[Item]:
     if missing is not None:
         raise UserError(f"{path} has no column '{missing}'; it has {', '.join(names)}; {LAYOUT}")
     return parquet_rows(path, USED)
-
-
-def _integer(digits: str) -> object:
-    """The number, unless it has more digits than Python converts: one row is no reason to stop."""
-    try:
-        return int(digits)
-    except ValueError:
-        return Malformed("a number has more than 4,300 digits")
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, sound, text_at
+from softprior.inputs.data_files import Malformed, Number, sound, text_at
 from softprior.results.files import version_of
 from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
@@ -43,6 +43,7 @@ class Reading:
         seen: their own ids, if they have any, texts and paragraphs.
         admitted: number of questions that SQuAD v1.1, taken literally, would leave out.
         doubled: number of rows that are malformed because a member that is read is there twice.
+        renumbered: number of questions of which a name is a number in another form than a float's, as 1.10.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Reading:
     seen: set[tuple[str | None, str, str]] = field(default_factory=set)
     admitted: int = 0
     doubled: int = 0
+    renumbered: int = 0
 
     def file(self, path: Path) -> Iterator[Question]:
         """The questions of one local file, read as they are asked for if it has one per row.
@@ -146,6 +148,8 @@ class Reading:
         if isinstance(text, Malformed):
             return text
         given = _name(raw.get("id")) or _name(raw.get("guid"))
+        numbers = (raw.get("id"), raw.get("guid"), article.get("title"), paragraph.get("document_id"))
+        self.renumbered += any(isinstance(n, Number) and str(n) != repr(float(n)) for n in numbers)
         title = _title(paragraph, article, context)
         if isinstance(given, Malformed):
             return given
@@ -202,7 +206,7 @@ class Survey(NamedTuple):
     Attributes:
         titles: the articles of each file, and the number of questions of each.
         reread: whether the files were once read otherwise: a nested one has questions that SQuAD v1.1, taken
-            literally, would leave out, or of a name that is there twice the last was read.
+            literally, would leave out, or names such as 1.10; or of members of one name the last was read.
         lost: the malformed rows that were found, in words.
         look: the same and the notes of `Reading`, for the plan.
         odd: trained answers that span several lines or have a bracket, as texts of special tokens do.
@@ -235,7 +239,7 @@ def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> S
                 odd.add(question.answers[0])
         counts.append(titles)
     nested = any(is_nested(file) for file in files)
-    reread = reading.doubled > 0 or (nested and reading.admitted > 0)
+    reread = reading.doubled > 0 or (nested and reading.admitted + reading.renumbered > 0)
     return Survey(tuple(counts), reread, reading.lost(), reading.look(), frozenset(odd))
 
 
