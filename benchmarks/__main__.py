@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from platform import processor, python_version
 
-from benchmarks.page import RESULTS, Found, Header, found_in, table, write_page
+from benchmarks.page import RESULTS, Found, Header, found_in, kept, table, write_page
 from benchmarks.result import Result
 
 
@@ -166,10 +166,11 @@ def main() -> None:
     only.add_argument("--page", action="store_true", help="only renew docs/performance.md")
     options = parser.parse_args()
     try:
-        write_page()  # or says at once which file of results is damaged
+        kept()  # says at once, not hours later, which file of results is damaged
     except ValueError as error:
         parser.error(str(error))
     if options.page:
+        write_page()
         return
     names = list(PARTS) if options.only is None else options.only.split(",")
     if unknown := [name for name in names if name not in PARTS]:

@@ -83,7 +83,7 @@ ELSEWHERE = (
 """What the tests below compare with a local host, which keeps the contract. Another family has it whole."""
 
 LONG = ("check_behind_the_first_token",)
-"""Of the rest, what takes fourteen seconds."""
+"""Takes fourteen seconds."""
 
 every_check = pytest.mark.parametrize(
     "check", PASSED_ON["decoder"], ids=lambda check: check.__name__.removeprefix("check_")

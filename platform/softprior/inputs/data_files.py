@@ -212,8 +212,19 @@ def parsed(text: str) -> object:
         return Malformed("not valid JSON (a number has more than 4,300 digits)")
 
 
-def integer(digits: str) -> object:
-    """The number of a JSON value that is read whole, unless it has more digits than Python converts."""
+def parsed_whole(text: str) -> Any:
+    """A JSON value with many rows in it, read as `parsed` reads each.
+
+    A number of more digits than Python converts is malformed, and costs only who reads it.
+
+    Raises:
+        json.JSONDecodeError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_int=_integer, parse_float=Number, object_pairs_hook=object_of)
+
+
+def _integer(digits: str) -> object:
     try:
         return int(digits)
     except ValueError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -19,12 +18,11 @@ from softprior.inputs.data_files import (
     Malformed,
     Number,
     contents,
-    integer,
     kind_of,
     lines,
-    object_of,
     parquet_file,
     parsed,
+    parsed_whole,
     sound,
 )
 
@@ -116,7 +114,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
 
 def _listed(path: Path, whole: str) -> Iterator[Item]:
     try:
-        found = json.loads(whole, parse_int=integer, parse_float=Number, object_pairs_hook=object_of)
+        found = parsed_whole(whole)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{path} is not valid JSON ({reason}); mend it, or write JSON lines") from None

@@ -10,14 +10,12 @@ from pathlib import Path
 from softprior.errors import UserError
 from softprior.inputs.data_files import (
     Malformed,
-    Number,
     contents,
-    integer,
     kind_of,
     lines,
-    object_of,
     parquet_file,
     parsed,
+    parsed_whole,
 )
 from softprior.inputs.row_files import Item, json_lines, parquet_rows
 from softprior.tasks.sources import require_filled
@@ -84,7 +82,7 @@ def items(path: Path) -> Iterator[Item]:
 
 def _is_json(path: Path) -> bool:
     try:
-        json.loads(contents(path), parse_int=integer)
+        parsed_whole(contents(path))
     except (json.JSONDecodeError, RecursionError, UserError):
         return False
     except OSError as error:
@@ -94,7 +92,7 @@ def _is_json(path: Path) -> bool:
 
 def _nested(path: Path) -> Iterator[Item]:
     try:
-        whole = json.loads(contents(path), parse_int=integer, parse_float=Number, object_pairs_hook=object_of)
+        whole = parsed_whole(contents(path))
     except (json.JSONDecodeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"the SQuAD file {path} is not valid JSON ({reason}); {LAYOUT}") from None
