@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from itertools import cycle
@@ -39,6 +40,7 @@ if SHAPES in os.environ:
     install_import_hook([f"softprior.{name}" for name in _CHECKED], "beartype.beartype")
 
 import pytest
+import pytest_randomly
 import requests
 import torch
 from hypothesis import settings
@@ -49,6 +51,10 @@ from softprior.assets.pip_settings import PipSettings, pip_settings
 from softprior.training.threads import thread_environment
 
 torch.set_num_threads(1)
+
+# Or deepspeed is imported in every process, and seeds torch three times a test in a way that writes down
+# where from: milliseconds, which is more than most tests take.
+pytest_randomly.entrypoint_reseeds = []
 
 pytest.register_assert_rewrite("tests.studies.runs")
 
@@ -179,6 +185,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     one of them is not in the cache and no registry answers; without a name, where no registry answers.
     With `fetch=False` it is skipped wherever one is not in the cache.
     """
+    # As pytest-randomly seeds the other generators.
+    torch.default_generator.manual_seed(
+        zlib.crc32(item.nodeid.encode()) + item.config.getoption("randomly_seed", 0)
+    )
     marker = item.get_closest_marker("network")
     if marker is None:
         _use_cache(_SESSIONS)

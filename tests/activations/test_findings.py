@@ -387,9 +387,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     groups = torch.arange(DOCUMENTS) % 3
     for site in ("resid.0", "resid.1", "resid.2", "key.0"):
         modules = normal(3, WIDTH, seed=site)[groups][:, None]
-        write(folder, "arithmetic", site, texts(f"a{site}") + 4 + modules, groups=groups)
-        write(folder, "squad", site, texts(f"s{site}"))
-        write(folder, "text", site, texts(f"t{site}"), answers=False)
+        write(folder, "arithmetic", site, texts(f"a{site}") + 4 + modules, groups=groups, sample=200)
+        write(folder, "squad", site, texts(f"s{site}"), sample=200)
+        write(folder, "text", site, texts(f"t{site}"), answers=False, sample=200)
     write_vocabulary(folder)
     return folder
 
@@ -416,7 +416,7 @@ def test_findings_cover_residual_sites_and_compare_no_vocabulary(store: Path, fo
 def test_prompts_are_counted_and_change_no_other_number(tmp_path: Path) -> None:
     """As many as there are and as large beside the tokens, and every number of the tasks as without them."""
     for task, site in (("arithmetic", "resid.1"), ("arithmetic", "resid.2"), ("squad", "resid.1")):
-        write(tmp_path / "store", task, site, texts(f"{task}{site}"))
+        write(tmp_path / "store", task, site, texts(f"{task}{site}"), sample=200)
     found = findings(tmp_path / "store")
     assert found.prompts == {}
     assert list(found.pairs["arithmetic / squad"]) == ["resid.1"]

@@ -25,14 +25,14 @@ from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Where
 from softprior.prompt import Place
 from softprior.statistics import moments
-from softprior.testing.families import FAMILIES, random_model
+from softprior.testing.families import random_model
 from softprior.testing.hosts import Recorder, example_prompts
 from softprior.testing.hosts.behind import FIRST
 from tests.activations.test_collector import texts
 from tests.activations.test_worker import spec
 from tests.builders import tiny
 from tests.distances import apart
-from tests.models.test_lanes import met
+from tests.models.test_lanes import EACH_TIME, met, others
 
 
 class Own:
@@ -74,7 +74,7 @@ def test_a_shard_is_in_lanes_where_these_are_worth_it():
     assert divided(partial(passes, [], [], seed=0), 4096, 2) == ([], 1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*EACH_TIME, *others])
 def test_each_pass_sees_its_own_states(family):
     host = LocalLM(random_model(family, ATTENTION), "weights")
     vocabulary = host.info().vocabulary

@@ -39,7 +39,7 @@ QUESTIONS = Path(__file__).parents[1] / "data" / "questions.json"
 
 CASES = {
     "squad": {"data": "sound.json", "context_tokens": 300},
-    "arithmetic": {"modules": ("two_digit_addition", "mul", "simplify_surd")},
+    "arithmetic": {"modules": ("two_digit_addition", "mul", "div")},
     "language": {"data": "sound.jsonl", "length": 32},
     "cloze": {"data": "sound.jsonl", "length": 64},
     "pairs": {
