@@ -48,9 +48,9 @@ def _part(words: str, minutes: float, rounds: int = 3) -> Part:
 
 
 PARTS = {
-    "step": _part("peft_step --pairs {rounds}", 3.3),
-    "step-deep": _part("peft_step --method deep --pairs {rounds}", 5),
-    "step-prefix": _part("peft_step --method prefix --pairs {rounds}", 5),
+    "step": _part("peft_step --pairs {rounds}", 6),
+    "step-deep": _part("peft_step --method deep --pairs {rounds}", 6),
+    "step-prefix": _part("peft_step --method prefix --pairs {rounds}", 6),
     "trainer": _part("trainer_step --rounds {rounds}", 7, 1),
     "trainer-prefix": _part("trainer_step --method prefix --rounds {rounds}", 7, 1),
     "methods": _part("method_step --rounds {rounds}", 1),

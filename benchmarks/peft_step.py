@@ -200,8 +200,7 @@ def main() -> None:
     memory = {of: memory_of(of, options.threads) for of in SIDES}
     ours, peer = (started("benchmarks.peft_step", of, options.threads) for of in SIDES)
     require_equal(peer.ask("step"), ours.ask("step"))
-    pairs = dict.fromkeys(SETTINGS, max(1, options.pairs // 2)) | {"same batch": options.pairs}
-    results: dict[str, Any] = {name: compare(name, peer, ours, pairs[name]) for name in SETTINGS}
+    results: dict[str, Any] = {name: compare(name, peer, ours, options.pairs) for name in SETTINGS}
     shares = []
     for _ in range(options.pairs if options.method == "soft" else 0):
         limit, spent = ours.ask("products")

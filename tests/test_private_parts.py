@@ -424,26 +424,27 @@ def test_private_attributes_are_used_in_one_place() -> None:
     """A private name is our own if something of ours is defined with it."""
     allowed = {module.__name__ for module in MODULES.values()}
     public = {"__compatible_ops__", "hf_quantizer", "start_monitor"}  # in name alone
-    trees = {module: ast.parse(path.read_text("utf-8")) for module, path in SOURCES.items()}
-    own = {"_asdict", "_exit", "_fields", "_replace"}.union(*map(defined, trees.values()))
-    for module, tree in trees.items():
-        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names = {module: names_of(path) for module, path in SOURCES.items()}
+    own = {"_asdict", "_exit", "_fields", "_replace"}.union(*(defined for defined, _ in names.values()))
+    for module, (_, used) in names.items():
         private = {name for name in used if name.startswith("_") and not name.endswith("__")} - own
         foreign = private | (used & public) | {name for name in used if name.startswith("ds_")}
         assert not foreign or module in allowed, f"{module} uses {foreign}"
 
 
-def defined(tree: ast.Module) -> set[str]:
-    """Names of functions and classes, and of what is assigned to, also on `self`."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
+def names_of(path: Path) -> tuple[set[str], set[str]]:
+    """Names of functions and classes and of what is assigned to, also on `self`; and of attributes."""
+    defined, used = set(), set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute):
+            used.add(node.attr)
+            if isinstance(node.ctx, ast.Store):
+                defined.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
-    return found
+            defined.add(node.id)
+    return defined, used
 
 
 def test_optuna_stores_what_trials_of_other_processes_report() -> None:

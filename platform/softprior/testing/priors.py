@@ -375,7 +375,7 @@ def check_reference(
 ) -> None:
     """`log_prob` equals an independent log-density, at samples and at points around them."""
     distribution = prior.fit(source)
-    sample = distribution.sample(torch_generator(4), 200).double()
+    sample = distribution.sample(torch_generator(4), 100).double()
     points = torch.cat([sample, sample * 0.5, sample.mean(0) + (sample - sample.mean(0)) * 1.7])
     found = distribution.log_prob(points).numpy()
     np.testing.assert_allclose(found, reference(points.numpy()), rtol=tolerance, atol=tolerance)
