@@ -196,6 +196,7 @@ def test_a_client_travels_without_weights(replicas, local):
     assert pickle.loads(pickle.dumps(local.info())) == local.info()
 
 
+@pytest.mark.faults
 def test_a_replica_that_is_killed_comes_back_and_the_question_is_repeated(cluster, local):
     one = replica(tokens=1)
     host = HostedLM([one])
@@ -311,6 +312,7 @@ def test_what_a_dead_trial_waits_for_is_dropped(replicas, local):
     assert torch.equal(HostedLM([one]).loss(None, batch).tokens, batch.labels.sum(1))
 
 
+@pytest.mark.faults
 def test_a_model_that_cannot_be_had_is_said_in_its_own_sentence(cluster):
     one = replica(unloadable)
     with pytest.raises(UserError, match=r"^there is no such model; choose another$"):

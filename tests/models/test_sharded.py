@@ -32,6 +32,9 @@ from softprior.testing.hosts.examples import few_prompts, picked
 
 pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 
+two_ranks = pytest.mark.faults
+"""Two ranks take half a minute to start, and a pass twenty times as long as a local one; CI runs these."""
+
 CLOSE = 1e-5
 """Relative to the largest number: ranks add in another order."""
 
@@ -82,25 +85,19 @@ ELSEWHERE = (
 )
 """What the tests below compare with a local host, which keeps the contract. Another family has it whole."""
 
-LONG = ("check_behind_the_first_token", "check_key_sites", "check_refusals")
-"""They take 4 to 14 seconds each."""
-
 every_check = pytest.mark.parametrize(
     "check", PASSED_ON["decoder"], ids=lambda check: check.__name__.removeprefix("check_")
 )
 
 
+@two_ranks
 @pytest.mark.parametrize(
     "check",
-    [
-        pytest.param(check, marks=pytest.mark.faults if check.__name__ in LONG else ())
-        for check in PASSED_ON["decoder"]
-        if check.__name__ not in ELSEWHERE
-    ],
+    [check for check in PASSED_ON["decoder"] if check.__name__ not in ELSEWHERE],
     ids=lambda check: check.__name__.removeprefix("check_"),
 )
 def test_contract(check, host, monkeypatch):
-    """With few prompts: a pass costs twenty times a local one, whose code a rank runs."""
+    """With few prompts."""
     for name, module in list(sys.modules.items()):
         if name.startswith("softprior.testing.hosts.") and not name.endswith((".examples", ".behind")):
             monkeypatch.setattr(module, "example_prompts", few_prompts, raising=False)
@@ -116,13 +113,14 @@ def gpt2(tmp_path_factory):
     host.close()
 
 
-@pytest.mark.faults
+@two_ranks
 @every_check
 def test_contract_of_another_family(check, gpt2):
     """Learned positions, biases, and queries, keys and values of one product."""
     check(gpt2, random_model("gpt2"))
 
 
+@two_ranks
 @pytest.mark.parametrize(
     ("rows", "names"),
     [([0, 2, 4], ("soft", "deep", "prefix")), ([2], ("deep",)), ([3, 3], ("prefix",))],
@@ -145,6 +143,7 @@ def test_equals_a_local_host(host, local, rows, names):
             assert torch.allclose(a, b.to(a), rtol=CLOSE, atol=1e-7)
 
 
+@two_ranks
 @pytest.mark.parametrize("lengths", [(9, 44, 50, 12, 44), (39,)])
 def test_rows_that_turn_differently_run_apart_on_all_ranks(host, local, lengths):
     """Ranks with other numbers of parts, one with none, and rows that pass the length on their way."""
@@ -163,6 +162,7 @@ def test_rows_that_turn_differently_run_apart_on_all_ranks(host, local, lengths)
     assert host.generate(prompt, batch, **how) == local.generate(prompt, batch, **how)
 
 
+@two_ranks
 def test_one_ranks_row_across_the_length_is_refused_by_all(host, local):
     """The rank with the other row would wait in vain."""
     cut = {Place(0, after="cut"): torch.randn(3, 32)}
@@ -186,6 +186,7 @@ def test_each_rank_does_its_part(local):
     assert dealt_to_ranks(picked(batch, [2]), 2, None, behind)[1].batch.positions == 2
 
 
+@two_ranks
 def test_observes_as_a_local_host_does(host, local):
     """One update a site, in the same order of sites and rows: so any statistic comes out the same."""
     batch = example_batch(local.info())
@@ -198,6 +199,7 @@ def test_observes_as_a_local_host_does(host, local):
         assert [part.tolist() for part in at] == [part.tolist() for part in where]
 
 
+@two_ranks
 def test_losses_of_several_prompts(host, local):
     batch = example_batch(local.info())
     prompts = list(example_prompts(local).values())[:2]
@@ -211,6 +213,7 @@ def test_losses_of_several_prompts(host, local):
                 close(one.gradient[place], gradient)
 
 
+@two_ranks
 def test_each_rank_holds_half(host, local):
     """After requests of every kind, a rank holds its share of the matrices, and whole only the norms."""
     batch = example_batch(local.info())
@@ -236,7 +239,7 @@ def test_each_rank_holds_half(host, local):
     check()
 
 
-@pytest.mark.faults
+@two_ranks
 def test_a_killed_rank_is_a_clean_failure_and_a_restart(host, local):
     """Ways to lose a rank are those of `test_ranks`, whose ranks start faster."""
     batch = example_batch(local.info())
@@ -253,7 +256,7 @@ def test_a_killed_rank_is_a_clean_failure_and_a_restart(host, local):
     assert not {rank.pid for rank in host.memory()} & set(old)
 
 
-@pytest.mark.faults
+@two_ranks
 def test_who_serves_several_trials_repeats_a_request_and_nothing_is_counted_twice(host, local):
     batch = example_batch(local.info())
     os.kill(host.memory()[0].pid, signal.SIGKILL)
@@ -279,7 +282,7 @@ def test_what_cannot_be_sharded_is_said(llama, tmp_path):
         load_sharded(ModelSpec(id=str(path.parent), device="cpu"), 2)
 
 
-@pytest.mark.faults
+@two_ranks
 def test_a_weight_that_is_not_finite_is_refused_by_all_ranks(tmp_path):
     """In the second rank's share alone, the last in a row of the table that no check reads."""
     model = random_model("llama")

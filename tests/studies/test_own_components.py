@@ -101,6 +101,7 @@ def unknown_packages() -> Iterator[None]:
     components.installed.cache_clear()
 
 
+@pytest.mark.faults  # CI runs it
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_package_and_a_file_offer_components_that_workers_run(

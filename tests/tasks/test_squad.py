@@ -445,11 +445,11 @@ def test_one_odd_row_costs_that_row_alone(source, write):
 
 TWICE = {
     "'question' is there twice": ('"question": "Who', '"question": "Where?", "question": "Who'),
-    "'context' is there twice": ('"context": ', '"context": "Another.", "context": '),
+    "of its paragraph: 'context' is there twice": ('"context": ', '"context": "Another.", "context": '),
     "'id' is there twice": ('"id": ', '"id": 7, "id": '),
     "'answers' is there twice": ('"answers": ', '"answers": [], "answers": '),
     "in 'answers', 'text' is there twice": ('"answers": [{', '"answers": [{"text": "Another", '),
-    "'title' is there twice": ('"title": ', '"title": "Another", "title": '),
+    "of its article: 'title' is there twice": ('"title": ', '"title": "Another", "title": '),
     "'paragraphs' is there twice": ('"paragraphs": ', '"paragraphs": [], "paragraphs": '),
     "'qas' is there twice": ('"qas": ', '"qas": [], "qas": '),
     "": ('"question": "Who', '"unread": 1, "unread": {"a": 1, "a": 2}, "question": "Who'),

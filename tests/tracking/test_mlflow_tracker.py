@@ -321,6 +321,7 @@ def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path
         server.kill()
 
 
+@pytest.mark.faults
 def test_a_database_killed_in_the_making_is_made_again(tmp_path: Path) -> None:
     """Killed at its first tables; the file that MLflow makes by itself could never be opened again."""
     uri, artifacts = default_uri(tmp_path), tmp_path / "artifacts"

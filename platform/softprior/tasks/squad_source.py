@@ -143,8 +143,9 @@ class Reading:
         if not isinstance(raw, dict):
             return Malformed("the question is not an object")
         context, text = _filled(paragraph, "context"), _filled(raw, "question")
+        nested = raw is not article
         if isinstance(context, Malformed):
-            return context
+            return _of_its("paragraph", context) if nested else context
         if isinstance(text, Malformed):
             return text
         given = _name(raw.get("id")) or _name(raw.get("guid"))
@@ -154,7 +155,7 @@ class Reading:
         if isinstance(given, Malformed):
             return given
         if isinstance(title, Malformed):
-            return title
+            return _of_its("article", title) if nested else title
         unread = _number(raw)
         if unread is not None:
             return unread
@@ -173,7 +174,6 @@ class Reading:
         self.notes["answers_removed"] += len(answers) - len(usable)
         self.notes["ids_made"] += name != given
         self.notes["titles_made"] += _name(article.get("title")) is None
-        nested = raw is not article
         self.admitted += not (
             nested
             and name == raw.get("id")
@@ -246,6 +246,11 @@ def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> S
 def same_context(context: str) -> str:
     """What two copies of a paragraph have in common, whatever their case and spacing."""
     return " ".join(context.lower().split())
+
+
+def _of_its(what: str, found: Malformed) -> Malformed:
+    """Why a question is malformed that is not itself at fault."""
+    return replace(found, reason=f"of its {what}: {found.reason}")
 
 
 def _title(paragraph: Mapping[str, object], article: Mapping[str, object], context: str) -> str | Malformed:
