@@ -52,8 +52,8 @@ from softprior.training.threads import thread_environment
 
 torch.set_num_threads(1)
 
-# Or deepspeed is imported in every process, and seeds torch three times a test in a way that writes down
-# where from: milliseconds, which is more than most tests take.
+# deepspeed has one: it would be imported in every process, and seed torch three times a test by a call that
+# keeps a stack trace for GPUs to come. That takes milliseconds, and most tests less. See `_seed_torch`.
 pytest_randomly.entrypoint_reseeds = []
 
 pytest.register_assert_rewrite("tests.studies.runs")
@@ -108,7 +108,6 @@ _SLOW = frozenset(
         "models/test_local_contract.py",
         "models/test_matrix.py",
         "models/test_ranks.py",
-        "models/test_sharded.py",
         "priors/test_prior_contract.py",
         "priors/test_vae.py",
         "statistics/test_fit_quality.py",
@@ -185,10 +184,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     one of them is not in the cache and no registry answers; without a name, where no registry answers.
     With `fetch=False` it is skipped wherever one is not in the cache.
     """
-    # As pytest-randomly seeds the other generators.
-    torch.default_generator.manual_seed(
-        zlib.crc32(item.nodeid.encode()) + item.config.getoption("randomly_seed", 0)
-    )
+    _seed_torch(item)
     marker = item.get_closest_marker("network")
     if marker is None:
         _use_cache(_SESSIONS)
@@ -200,6 +196,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if (missing or not marker.args) and not _registry_answers():
         named = f"{' and '.join(missing)} is not in the cache {cache_root()}" if missing else "it fetches"
         pytest.skip(f"{named}, and no package registry answers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """What a test draws does not depend on which fixtures were made for it."""
+    _seed_torch(item)
+
+
+def _seed_torch(item: pytest.Item) -> None:
+    """Seeds torch's generator for the CPU, as pytest-randomly does those of Python and numpy."""
+    if item.config.getoption("randomly_reset_seed", default=True):
+        seed = item.config.getoption("randomly_seed", default=0)
+        torch.default_generator.manual_seed(zlib.crc32(item.nodeid.encode()) + seed)
 
 
 def _use_cache(folder: str | None) -> None:

@@ -40,8 +40,9 @@ class Stop:
 
     @property
     def status(self) -> int:
-        """The exit status of a command that a signal ended, or a KeyboardInterrupt of a user's own code."""
-        return 128 + (self.signal or signal.SIGINT)
+        """The exit status of a command that a signal ended."""
+        assert self.signal is not None
+        return 128 + self.signal
 
 
 def how_to_go_on() -> str:

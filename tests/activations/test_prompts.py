@@ -220,7 +220,9 @@ def test_a_plan_knows_its_prompts_and_one_without_is_the_old_one(tmp_path):
     keys = [one.key for one in (none, both, plan(a=file), plan(b=file), plan(a=other))]
     assert len(set(keys)) == len(keys)
     assert plan(b=other, a=file).key == both.key
-    assert plan_activations(spec()).key == "b2bcbc1dd249e24e"
+    sizes = {"train_examples": 45, "validation_examples": 9, "test_examples": 9}
+    pinned = {"name": "pinned", "model": "tiny", "tasks": [{"arithmetic": sizes}], "tokens": 1000}
+    assert plan_activations(ActivationsSpec.model_validate(pinned)).key == "a09d013f4b16a331"
     compiled = bare.model.model_copy(update={"kernels": "compiled"})
     assert plan_activations(bare.model_copy(update={"model": compiled})).key == none.key
     assert both.tasks == none.tasks == ("lines",)

@@ -12,16 +12,6 @@ def test_the_page_has_every_family_once_and_says_it_as_the_table_is_written():
     assert table(SAID) in PAGE.read_text(encoding="utf-8")
 
 
-ELSEWHERE = ("gemma2", "gemma3", "gpt2", "llama")
-"""Families of which `test_local_contract` has more than this each time."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.faults if family in ELSEWHERE else ())
-        for name, family in FAMILIES.items()
-    ],
-)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_page_says_what_works(name):
     assert found(FAMILIES[name]) == SAID[name], "run: python -m tests.models.matrix"

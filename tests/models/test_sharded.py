@@ -121,15 +121,11 @@ def test_contract_of_another_family(check, gpt2):
 
 
 @two_ranks
-@pytest.mark.parametrize(
-    ("rows", "names"),
-    [([0, 2, 4], ("soft", "deep", "prefix")), ([2], ("deep",)), ([3, 3], ("prefix",))],
-    ids=("uneven", "one alone", "one twice"),
-)
-def test_equals_a_local_host(host, local, rows, names):
+@pytest.mark.parametrize("rows", [[0, 2, 4], [2], [3, 3]])
+def test_equals_a_local_host(host, local, rows):
     """Rows that split evenly, unevenly and not at all, with and without labels."""
     batch = picked(example_batch(local.info()), rows)
-    for name in names:
+    for name in ("soft", "deep", "prefix"):
         prompt = example_prompts(local)[name]
         found, expected = host.loss(prompt, batch, grad=True), local.loss(prompt, batch, grad=True)
         close(found.nll, expected.nll)

@@ -445,11 +445,11 @@ def test_one_odd_row_costs_that_row_alone(source, write):
 
 TWICE = {
     "'question' is there twice": ('"question": "Who', '"question": "Where?", "question": "Who'),
-    "of its paragraph: 'context' is there twice": ('"context": ', '"context": "Another.", "context": '),
+    "in its paragraph, 'context' is there twice": ('"context": ', '"context": "Another.", "context": '),
     "'id' is there twice": ('"id": ', '"id": 7, "id": '),
     "'answers' is there twice": ('"answers": ', '"answers": [], "answers": '),
     "in 'answers', 'text' is there twice": ('"answers": [{', '"answers": [{"text": "Another", '),
-    "of its article: 'title' is there twice": ('"title": ', '"title": "Another", "title": '),
+    "in its article, 'title' is there twice": ('"title": ', '"title": "Another", "title": '),
     "'paragraphs' is there twice": ('"paragraphs": ', '"paragraphs": [], "paragraphs": '),
     "'qas' is there twice": ('"qas": ', '"qas": [], "qas": '),
     "": ('"question": "Who', '"unread": 1, "unread": {"a": 1, "a": 2}, "question": "Who'),
@@ -470,6 +470,15 @@ def test_a_member_that_is_there_twice_costs_who_reads_it(source, write, reason):
     assert left < total if reason else left == total
     # What was once read otherwise has another fingerprint.
     assert Squad(data=str(path)).fingerprint() == contents_fingerprint([path]) + ("-2" if reason else "")
+
+
+@pytest.mark.parametrize("part", ["paragraph", "article"])
+def test_a_document_id_that_is_there_twice_is_of_its_part(source, write, part):
+    name = '"context": ' if part == "paragraph" else '"title": '
+    text = json.dumps(source).replace(name, '"document_id": 1, "document_id": 2, ' + name, 1)
+    splits = Squad(data=write(text.replace('"title": ', '"name": '))).splits()
+    reasons = {row.reason for row in splits.quarantined}
+    assert reasons == {f"in its {part}, 'document_id' is there twice"}
 
 
 def test_numbers_are_names_as_they_are_written(source, write):

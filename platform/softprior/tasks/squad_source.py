@@ -145,17 +145,17 @@ class Reading:
         context, text = _filled(paragraph, "context"), _filled(raw, "question")
         nested = raw is not article
         if isinstance(context, Malformed):
-            return _of_its("paragraph", context) if nested else context
+            return _in_its("paragraph", context) if nested else context
         if isinstance(text, Malformed):
             return text
         given = _name(raw.get("id")) or _name(raw.get("guid"))
         numbers = (raw.get("id"), raw.get("guid"), article.get("title"), paragraph.get("document_id"))
         self.renumbered += any(isinstance(n, Number) and str(n) != repr(float(n)) for n in numbers)
-        title = _title(paragraph, article, context)
+        title = _title(paragraph, article, context, nested)
         if isinstance(given, Malformed):
             return given
         if isinstance(title, Malformed):
-            return _of_its("article", title) if nested else title
+            return title
         unread = _number(raw)
         if unread is not None:
             return unread
@@ -248,20 +248,23 @@ def same_context(context: str) -> str:
     return " ".join(context.lower().split())
 
 
-def _of_its(what: str, found: Malformed) -> Malformed:
-    """Why a question is malformed that is not itself at fault."""
-    return replace(found, reason=f"of its {what}: {found.reason}")
-
-
-def _title(paragraph: Mapping[str, object], article: Mapping[str, object], context: str) -> str | Malformed:
+def _title(
+    paragraph: Mapping[str, object], article: Mapping[str, object], context: str, nested: bool
+) -> str | Malformed:
     """What splits keep together: the article's title, a document's id, or else the paragraph itself."""
-    title = _name(article.get("title"))
-    if title is not None:
-        return title
-    document = _name(paragraph.get("document_id")) or _name(article.get("document_id"))
-    if isinstance(document, str):
-        return f"document {document}"
-    return document or f"context {hashlib.sha256(same_context(context).encode()).hexdigest()[:16]}"
+    places = (("article", article, "title"), ("paragraph", paragraph, "document_id"))
+    for part, values, name in (*places, ("article", article, "document_id")):
+        found = _name(values.get(name))
+        if isinstance(found, Malformed):
+            return _in_its(part, found) if nested else found
+        if found:
+            return found if name == "title" else f"document {found}"
+    return f"context {hashlib.sha256(same_context(context).encode()).hexdigest()[:16]}"
+
+
+def _in_its(part: str, found: Malformed) -> Malformed:
+    """Why a question is malformed that is not itself at fault."""
+    return replace(found, reason=f"in its {part}, {found.reason}")
 
 
 def _filled(holder: Mapping[str, object], key: str) -> str | Malformed:

@@ -93,7 +93,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
         sys.modules[module.__name__] = module  # where annotations look for names
         try:
             exec(compile(code.text, code.name, "exec"), module.__dict__)  # noqa: S102  the user asks for it
-        except (Exception, SystemExit) as error:  # a script that ends itself would end the command with it
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # or the command would end with the file
             del sys.modules[module.__name__]
             raise UserError(f"--code {code.name} fails: {_reason(error, code.name)}; correct it") from error
     module = sys.modules[module.__name__]
@@ -159,5 +159,7 @@ def _reason(error: BaseException, file: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = "" if line is None else f"line {line}: "
-    said = error.message if isinstance(error, PydanticUserError) else error  # without its address on the web
-    return f"{where}{type(error).__name__}: {str(said).rstrip('.')}"
+    said = (
+        error.message if isinstance(error, PydanticUserError) else str(error)
+    )  # without its address on the web
+    return f"{where}{type(error).__name__}: {said.rstrip('.')}".removesuffix(": ")
