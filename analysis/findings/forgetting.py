@@ -21,13 +21,12 @@ from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
+from softprior.inputs.entries import Entry
+from softprior.tasks import TASKS
 from softprior.training.also import other_tasks
 
 NUMBER = "forgetting"
 """In `Study.numbers`."""
-
-RUNNING_TEXT = "language"
-"""The task whose loss on other texts is forgetting."""
 
 CLAIM = Claim(
     name="forgetting",
@@ -79,12 +78,17 @@ def evidence(study: Study) -> list[Evidence]:
     return found
 
 
+def is_running_text(task: Entry) -> bool:
+    """Whether loss on a task is forgetting; that of `cloze` is not, whose entries have the same name."""
+    return TASKS.kind(task) is TASKS["language"]
+
+
 def _missing(cell: Cell) -> str:
     """Why no running text was read with the prompts of a cell, and what would change that."""
     spec, reason = cell.runs[0].record.spec, "no running text was read with these prompts"
-    if any(entry.name == RUNNING_TEXT for entry in other_tasks(spec)):
+    if any(map(is_running_text, other_tasks(spec))):
         return f"{reason} and without, although evaluation.also asks for it; run the study again"
-    if any(entry.name == RUNNING_TEXT for entry in spec.evaluation.also):
+    if any(map(is_running_text, spec.evaluation.also)):
         return f"{reason} but that of their own task; add language with other data to evaluation.also"
     return f"{reason}; add language to evaluation.also"
 

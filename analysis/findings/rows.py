@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.findings.forgetting import NUMBER as FORGETTING
-from analysis.findings.forgetting import RUNNING_TEXT
+from analysis.findings.forgetting import is_running_text
 from analysis.findings.study import Run
 from analysis.inference.values import PerExample
 from softprior.errors import UserError
@@ -135,7 +135,7 @@ def texts(record: Record) -> dict[tuple[str, str], TaskScore]:
     return {
         (other.task.canonical(), other.fingerprint): other
         for other in record.also
-        if other.task.name == RUNNING_TEXT and other.score is not None and other.task.canonical() in named
+        if is_running_text(other.task) and other.score is not None and other.task.canonical() in named
     }
 
 

@@ -65,8 +65,9 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
 
     Seeds and groups are crossed, both drawn at random. The variance of the mean is (MS_seeds + MS_groups -
     MS_rest) / (S G), never less than what seeds or groups alone give, with Satterthwaite's degrees of freedom
-    (Montgomery, Design and Analysis of Experiments, chapter 13). Groups enter by their number of label tokens
-    (the ratio estimator, linearised).
+    (Montgomery, Design and Analysis of Experiments, chapter 13). These may be so many more than those of few
+    seeds that the interval would be narrower than for other seeds alone; it is never narrower than that.
+    Groups enter by their number of label tokens (the ratio estimator, linearised).
 
     Args:
         values: paired differences, or one setting's values.
@@ -88,8 +89,12 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
     else:
         total = max(of_seeds, of_groups)
         freedom = freedoms[0] if of_seeds >= of_groups else freedoms[1]
-    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total / table.size))
-    return Interval(low=centre - half, high=centre + half, level=level)
+
+    def half(variance: float, freedom: float) -> float:
+        return float(scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance / table.size))
+
+    widest = max(half(total, freedom), half(of_seeds, seeds - 1))
+    return Interval(low=centre - widest, high=centre + widest, level=level)
 
 
 def by_group(values: PerExample) -> Float[np.ndarray, "S G"]:

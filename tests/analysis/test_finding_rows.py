@@ -25,9 +25,13 @@ from softprior.results.examples import ExampleRow, load_examples, rows_of, save_
 from softprior.results.folder import GONE
 from softprior.results.probed import Probed, Removal
 from softprior.results.records import Record, Score, TaskScore, load_record, save_record
+from softprior.tasks import TASKS
 from tests.builders import Finished, with_seeds
 
 TEXT = Entry(name="language", params={"length": 24})
+
+CLOZE = TASKS.entry(TASKS["cloze"](data="texts.txt", length=24))
+"""Which records write as `language` in another mode, and whose loss is of answers."""
 
 WITHOUT = 3.0
 """Loss on running text without a prompt."""
@@ -37,14 +41,16 @@ OLD = TEXT.model_copy(update={"params": {**TEXT.params, "length": 77}})
 
 
 def on_text(record: Record, loss: float, fingerprint: str = "text") -> Record:
-    """The record, measured on running text and on a task that is none."""
+    """The record, measured on running text and on two tasks that are none."""
     score = Score(step=6, loss=loss, accuracy=None, examples=4, tokens=40)
     other = Entry(name="arithmetic", params={"modules": ["add_or_sub"]})
+    elsewhere = score.model_copy(update={"loss": 9.0 if record.spec.prior is None else loss})
     also = (
-        TaskScore(task=other, fingerprint="sums", score=score.model_copy(update={"loss": 9.0}), sources="s"),
+        TaskScore(task=other, fingerprint="sums", score=elsewhere, sources="s"),
         TaskScore(task=TEXT, fingerprint=fingerprint, score=score, sources="s"),
+        TaskScore(task=CLOZE, fingerprint="cloze", score=elsewhere, sources="s"),
     )
-    evaluation = record.spec.evaluation.model_copy(update={"also": (other, TEXT)})
+    evaluation = record.spec.evaluation.model_copy(update={"also": (other, TEXT, CLOZE)})
     return record.model_copy(
         update={"also": also, "spec": record.spec.model_copy(update={"evaluation": evaluation})}
     )

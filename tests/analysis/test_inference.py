@@ -98,6 +98,21 @@ def test_two_seeds_have_no_interval():
     assert intervals.over_seeds_and_groups(groups).missing == intervals.TWO_SEEDS
 
 
+def test_an_interval_for_other_examples_too_contains_that_for_other_seeds():
+    """Satterthwaite's degrees of freedom alone would make many of these narrower."""
+    generator = np.random.default_rng(0)
+    ends = []
+    for _ in range(100):
+        seed, example, rest = (generator.normal(size=size) for size in ((3, 1), 40, (3, 40)))
+        table = 0.3 * seed + example + rest
+        examples = PerExample(table, np.ones(40), tuple(map(str, range(40))), (0, 1, 2))
+        both, seeds = intervals.over_seeds_and_groups(examples), intervals.over_seeds(table.mean(1))
+        assert both.low <= seeds.low + 1e-12
+        assert both.high >= seeds.high - 1e-12
+        ends.append(both.low == pytest.approx(seeds.low))
+    assert 10 < sum(ends) < 90
+
+
 def test_equal_seeds_have_no_interval():
     found = intervals.over_seeds(np.array([0.5, 0.5]), possible=SHARE)
     assert math.isnan(found.low)
