@@ -23,6 +23,7 @@ from softprior.results.examples import ExampleRow, load_examples, rows_of
 from softprior.results.records import Record, Score
 from softprior.seeding import numpy_generator
 from softprior.statistics.documents import bootstrap
+from softprior.tasks import TASKS
 
 LIBRARY = "peft"
 
@@ -136,7 +137,7 @@ def model_card(results: Results, record: Record, base: str | None, revision: str
     from huggingface_hub import EvalResult, ModelCardData
 
     numbers = measured(results, record)
-    task = record.spec.task.name
+    task = TASKS.named(record.spec.task)
     data = ModelCardData(
         base_model=base,
         library_name=LIBRARY,

@@ -17,6 +17,7 @@ from softprior.exchange.convert import adapter_of
 from softprior.inputs.specs import Rate, TrainingSpec
 from softprior.library.results import Results
 from softprior.results.records import Cost, Record, Score
+from softprior.tasks import TASKS
 from softprior.training.cost import START, WAITING
 
 ACCURACY = "exact_match"
@@ -83,7 +84,7 @@ def comparison_row(results: Results, record: Record, base: str | None = None) ->
         "meta_info": {
             "model_info": {"sha": made.revision, "created_at": None},
             "dataset_info": {
-                record.spec.task.name: {"sha": record.spec.data_fingerprint, "created_at": None}
+                TASKS.named(record.spec.task): {"sha": record.spec.data_fingerprint, "created_at": None}
             },
             "package_info": _packages(record),
             "system_info": {"machine": None, "accelerator": None},

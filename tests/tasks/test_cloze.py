@@ -194,7 +194,9 @@ def test_trials_have_the_ids_from_when_cloze_was_a_mode_of_language(entries, kno
         assert found.data_fingerprint == WIKIPEDIA
         text = f'{{"name":"language","params":{{"data":"wikipedia-106",{written}}}}}'
         assert found.task.canonical() == text
-        assert TASKS.entry(TASKS.component(Entry.model_validate_json(text))).canonical() == text
+        read = Entry.model_validate_json(text)
+        assert TASKS.entry(TASKS.component(read)).canonical() == text
+        assert TASKS.named(read) == ("cloze" if '"mode":"cloze"' in written else "language")
 
 
 @pytest.mark.parametrize(

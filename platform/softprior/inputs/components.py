@@ -209,6 +209,10 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             hint = f"{hint}; a class of one's own needs --code FILE (use_code in Python)"
         return hint
 
+    def named(self, entry: Entry) -> str:
+        """The name of the kind that an entry means, also where it is written under another's."""
+        return self._meant(entry).name
+
     def kind(self, entry: Entry) -> type[SpecT] | None:
         """The kind of the component that an entry names, whatever its parameters; None if it is unknown."""
         return self.get(self._meant(entry).name)

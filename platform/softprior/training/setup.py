@@ -83,7 +83,7 @@ class Setup:
         info, prepared = self.host.info(), self.prepared
         require_rows(self.prefix, info.vocabulary, "the words of the instruction")
         splits = (prepared.train, prepared.validation, prepared.test)
-        name = self.spec.task.name
+        name = TASKS.named(self.spec.task)
         require_room(info, self.spec.model, name, self.task, prepared, splits, self._front)
         shape = Shape(info.blocks, info.stack)
         require_opening(self.method, shape, name, splits, self.spec.model, self.tokenizer)

@@ -11,6 +11,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Vectors
 from softprior.results.records import Record
 from softprior.results.sanity import Check
+from softprior.tasks import TASKS
 from softprior.training import outcome
 from softprior.training.also import other_tasks
 from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
@@ -55,7 +56,7 @@ class Trial:
         started = time.monotonic()
         forget_peaks()
         setup, spec = self.setup, self.setup.spec
-        self.report(Phase(0, f"reading {spec.task.name}"))
+        self.report(Phase(0, f"reading {TASKS.named(spec.task)}"))
         with self.state.meter.phase("data"):
             setup.check_lengths()
         with self.state.meter.phase("prior"):
