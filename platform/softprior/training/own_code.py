@@ -159,7 +159,6 @@ def _reason(error: BaseException, file: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = "" if line is None else f"line {line}: "
-    said = (
-        error.message if isinstance(error, PydanticUserError) else str(error)
-    )  # without its address on the web
+    # Pydantic's own text ends with an address on the web.
+    said = error.message if isinstance(error, PydanticUserError) else str(error)
     return f"{where}{type(error).__name__}: {said.rstrip('.')}".removesuffix(": ")
