@@ -65,9 +65,9 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
 
     Seeds and groups are crossed, both drawn at random. The variance of the mean is (MS_seeds + MS_groups -
     MS_rest) / (S G), never less than what seeds or groups alone give, with Satterthwaite's degrees of freedom
-    (Montgomery, Design and Analysis of Experiments, chapter 13). These may be so many more than those of few
-    seeds that the interval would be narrower than for other seeds alone; it is never narrower than that.
-    Groups enter by their number of label tokens (the ratio estimator, linearised).
+    (Montgomery, Design and Analysis of Experiments, chapter 13). With few seeds, these can exceed the seeds'
+    own by enough to make the interval narrower than that for other seeds alone; the wider of the two is then
+    given. Groups enter by their number of label tokens (the ratio estimator, linearised).
 
     Args:
         values: paired differences, or one setting's values.
