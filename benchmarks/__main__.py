@@ -54,10 +54,13 @@ PARTS = {
     "trainer": _part("trainer_step --rounds {rounds}", 7, 1),
     "trainer-prefix": _part("trainer_step --method prefix --rounds {rounds}", 7, 1),
     "methods": _part("method_step --rounds {rounds}", 1),
+    "frozen": _part("frozen --threads 1 --rounds {rounds}", 1),
     "generation": _part("generation --rounds {rounds}", 2),
     "statistics": _part("activations --rounds {rounds} --tokens 8000", 3),
     "study": _part("peer_tune --shuffle --rounds {rounds}", 18, 1),
     "rates": _part("peer_tune --shuffle --rates 4 --rounds {rounds}", 18, 1),
+    "hosted-2": _part("hosted --trials 2 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 6, 1),
+    "hosted-8": _part("hosted --trials 8 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 20, 1),
     "hosted": _part("hosted --trials 4 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 10, 1),
     "start": _part("first_step --floor --runs {rounds}", 1),
     "growth": _part("overhead --rounds {rounds} --trials 100 --dry-run-trials 0", 5, 1),
@@ -66,10 +69,13 @@ PARTS = {
     "plan": _part("overhead --rounds {rounds} --trials 0", 0.5),
     # The longest come last.
     "trainer-32": _part("trainer_step --batch 32 --pieces 2 --steps 8 --rounds {rounds}", 12, 1),
+    "trainer-prefix-32": _part(
+        "trainer_step --method prefix --batch 32 --pieces 2 --steps 8 --rounds {rounds}", 12, 1
+    ),
     # A pass of PEFT takes 8.8 GB with 16 rows, and with 32 no longer fits 24 GB beside softprior's steps.
-    "step-32": _part("peft_step --batch 32 --pieces 2 --pairs {rounds}", 31, 1),
-    "step-deep-32": _part("peft_step --method deep --batch 32 --pieces 2 --pairs {rounds}", 31, 1),
-    "step-prefix-32": _part("peft_step --method prefix --batch 32 --pieces 2 --pairs {rounds}", 31, 1),
+    "step-32": _part("peft_step --batch 32 --pieces 2 --pairs {rounds}", 21, 1),
+    "step-deep-32": _part("peft_step --method deep --batch 32 --pieces 2 --pairs {rounds}", 16, 1),
+    "step-prefix-32": _part("peft_step --method prefix --batch 32 --pieces 2 --pairs {rounds}", 16, 1),
     "growth-5000": _part("overhead --rounds 1 --trials 5000 --dry-run-trials 0", 60, 1),
 }
 """What can be run, by its word for `--only`."""

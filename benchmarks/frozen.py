@@ -1,9 +1,9 @@
 """Training steps that start at the first block with vectors, against whole ones: python -m benchmarks.frozen
 
 Same model, same batch, same vectors; medians of interleaved rounds, one JSON line per method. Seconds are CPU
-seconds of the process, and on a GPU those of a clock. The first step computes what is kept, a second process
-reads it from files, later steps have it in memory. `--shape llama-3.2-1b` takes random weights of that shape
-on a GPU, in bfloat16, as `benchmarks.gpu` does; SQuAD on SmolLM2 is what it takes otherwise.
+seconds of the process, and on a GPU those of a clock. The first step computes what is kept, the first step of
+another trial reads it from files, later steps have it in memory. `--shape llama-3.2-1b` takes random weights
+of that shape on a GPU, in bfloat16, as `benchmarks.gpu` does; SQuAD on SmolLM2 is what it takes otherwise.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
 from benchmarks.gpu import SHAPES, random_batch, random_host
+from benchmarks.result import Result, tell
 from benchmarks.sides import BATCH, TOKENS, examples
 from softprior.assets.cache import VARIABLE
+from softprior.inputs.labels import counted
 from softprior.inputs.specs import FrozenCache, ModelSpec
 from softprior.methods import METHODS
 from softprior.models.kept_rows import KeptRows
@@ -41,7 +44,7 @@ class Bench:
     batch: Batch
     rounds: int
 
-    def measured(self, prompt: Prompt) -> dict[str, float]:
+    def measured(self, prompt: Prompt) -> dict[str, Any]:
         """Seconds of steps with and without what is kept, and by how much losses differ."""
 
         def step() -> Losses:
@@ -52,26 +55,22 @@ class Bench:
         self.host.keep_rows(KeptRows(FrozenCache()))
         frozen = self.host.frozen
         first, _ = self.taken(step)
-        self.host.keep_rows(KeptRows(FrozenCache()))
-        again, _ = self.taken(step)
-        times: dict[bool, list[float]] = {True: [], False: []}
-        found: dict[bool, Losses] = {}
+        times: dict[str, list[float]] = {kind: [] for kind in ("whole", "kept", "from_files")}
+        found: dict[str, Losses] = {}
         for _ in range(self.rounds):
-            for kept in times:
-                self.host.frozen = frozen if kept else None
-                seconds, found[kept] = self.taken(step)
-                times[kept].append(seconds)
-        ratios = [a / b for a, b in zip(times[False], times[True], strict=True)]
+            for kind, seconds in times.items():
+                self.host.frozen = frozen if kind == "kept" else None
+                if kind == "from_files":
+                    self.host.keep_rows(KeptRows(FrozenCache()))
+                taken, found[kind] = self.taken(step)
+                seconds.append(taken)
         return {
-            "whole": round(median(times[False]), 4),
-            "kept": round(median(times[True]), 4),
-            "ratio": round(median(ratios), 2),
-            "least": round(min(ratios), 2),
-            "most": round(max(ratios), 2),
-            "first_step": round(first, 4),
-            "from_files": round(again, 4),
-            "losses_of_rows_apart": float((found[True].nll - found[False].nll).abs().max()),
-            "loss": float(found[False].nll.sum()) / int(found[False].tokens.sum()),
+            **{kind: median(seconds) for kind, seconds in times.items()},
+            "ratios": _ratios(times["whole"], times["kept"]),
+            "ratios_from_files": _ratios(times["whole"], times["from_files"]),
+            "first_step": first,
+            "losses_of_rows_apart": float((found["kept"].nll - found["whole"].nll).abs().max()),
+            "loss": float(found["whole"].nll.sum()) / int(found["whole"].tokens.sum()),
         }
 
     def taken(self, step: Callable[[], Losses]) -> tuple[float, Losses]:
@@ -85,6 +84,10 @@ class Bench:
         if on_gpu:
             torch.cuda.synchronize()
         return clock() - started, found
+
+
+def _ratios(whole: list[float], less: list[float]) -> list[float]:
+    return [a / b for a, b in zip(whole, less, strict=True)]
 
 
 def main() -> None:
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=BATCH, help=f"rows of a batch (default: {BATCH})")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     options = parser.parse_args()
     limit_threads(options.threads)
     if options.shape:
@@ -122,8 +126,33 @@ def main() -> None:
                 place: 0.1 * torch.randn(TOKENS, host.width(place), generator=torch_generator(0, place.name))
                 for place in places
             }
+            found = bench.measured(prompt)
             told_of = {"measured": "frozen", "of": told, "rows": len(batch), "device": host.device.type}
-            print(json.dumps({**told_of, **bench.measured(prompt)}), flush=True)
+            print(json.dumps({**told_of, **found}), flush=True)
+            if options.json:
+                tell_all(f"{told}, {counted(options.threads, 'thread')}", found)
+
+
+def tell_all(what: str, found: dict[str, Any]) -> None:
+    """Prints the rows of the table."""
+    for name, taken, ratios in (
+        ("steps", "kept", "ratios"),
+        ("first step of another trial", "from_files", "ratios_from_files"),
+    ):
+        tell(
+            Result(
+                name=f"`model.frozen_cache`, {what}, {name}: whole steps' time over ours",
+                value=median(found[ratios]),
+                low=min(found[ratios]),
+                high=max(found[ratios]),
+                ours=found[taken],
+                peer=found["whole"],
+                cpu=found[taken],
+                unit="times (s CPU)",
+                goal=4.0,
+                rounds=len(found[ratios]),
+            )
+        )
 
 
 def _local(model: ModelSpec) -> LocalLM:

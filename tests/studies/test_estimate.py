@@ -13,6 +13,7 @@ from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.studies.components import Components
 from softprior.studies.estimate import (
+    BLOCK_SECONDS,
     GPU_FLOPS,
     Cost,
     hours,
@@ -69,6 +70,16 @@ def test_evaluation_counts_curve_test_control_and_answers():
     assert cost(trial("none")).evaluated == 2 * loss + loss + answers
     # All of 256 validation examples and of 10 test examples.
     assert cost(trial(examples=10_000)).evaluated == 2 * 256 * 20 + 3 * 10 * 20 + answers
+
+
+def test_passes_are_counted_in_batches():
+    """A step is a pass and its way back, which counts as two; an answer is a pass per token that it has."""
+    assert cost(trial("none", batch=3)).passes == 3 + 3 + 3 + 2 * (1 + 3)
+    assert cost(trial("none", batch=3, generate=0)).passes == 3 + 3 + 3
+    more = TrainingSpec(steps=7, batch=3, accumulate=2)
+    assert cost(trial(training=more, generate=0, batch=8)).passes == 3 * 7 * 2 + 2 + 3
+    probed = cost(trial(generate=0, batch=3, probes=("removal", "attention"))).passes
+    assert probed - cost(trial(generate=0, batch=3)).passes == 3 * (10 + 3)
 
 
 def test_only_examples_that_exist_are_counted():
@@ -162,19 +173,23 @@ def test_a_trained_position_costs_twice_an_evaluated_one():
 
 
 def test_hours_of_a_known_model():
-    smol = known_model(ModelSpec(id="smollm2-135m-instruct-q4_1")).parameters
+    smol = known_model(ModelSpec(id="smollm2-135m-instruct-q4_1"))
     # The design's figure: 3.2 million positions trained in three hours on two cores.
     assert hours(Cost(3_200_000, 0), smol, 2, 0.0) == pytest.approx(3, rel=0.05)
     assert hours(Cost(10**6, 0), smol, 4, 0.0) == pytest.approx(hours(Cost(10**6, 0), smol, 2, 0.0) / 2)
     gpu = hours(Cost(10**6, 0), smol, 1, 1.0)
     assert gpu == pytest.approx(hours(Cost(10**6, 0), smol, 1, 0.0) * CORE_FLOPS / GPU_FLOPS)
     assert hours(Cost(10**6, 0), smol, 1, 0.5) == pytest.approx(2 * gpu)
+    # A pass takes the same time on top, whatever it runs on.
+    for cpus, gpus in ((1, 0.0), (4, 0.0), (1, 1.0)):
+        more, less = (hours(Cost(10**6, 0, passes), smol, cpus, gpus) for passes in (1000, 0))
+        assert more - less == pytest.approx(1000 * 30 * BLOCK_SECONDS / 3600)
 
 
 def test_hours_of_a_folder_and_of_a_model_of_unknown_size(tmp_path: Path):
     model = random_model("llama")
     here = known_model(ModelSpec(id=str(save_model(model, tmp_path))))
-    found = hours(Cost(0, 10**9), here.parameters, 1, 0.0)
+    found = hours(Cost(0, 10**9), here, 1, 0.0)
     count = sum(weight.numel() for weight in model.parameters())
     assert found == pytest.approx(2 * count * 10**9 / CORE_FLOPS / 3600)
-    assert hours(Cost(1, 1), None, 1, 0.0) is None
+    assert hours(Cost(1, 1), here._replace(parameters=None), 1, 0.0) is None

@@ -145,7 +145,7 @@ def test_the_dry_run_says_what_sharing_means(tmp_path, monkeypatch, changes, sai
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     plan = plan_study(study(tmp_path, **changes))
     cost, where = total_cost(plan.trials, plan.components), (plan.study.resources, plan.study.placement)
-    assert running(cost, len(plan.trials), plan.model.parameters, *where) == said
+    assert running(cost, len(plan.trials), plan.model, *where) == said
 
 
 def test_a_local_host_is_the_process_own():

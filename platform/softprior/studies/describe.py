@@ -85,7 +85,7 @@ def describe(
     lines += [f"  {line}" for line in (*sizes(model), *memory)]
     lines.append(f"  {work_in_words(cost, trials, plan.components)}")
     lines += [f"  {line}; only the steps after it are counted" for line in going_on(trials, begun)]
-    lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
+    lines.append(f"  {running(cost, len(trials), model, resources, placement)}")
     made = fits(trials, plan.components, model.shape)
     lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
     if len({trial.prior.canonical() for trial in plan.trials if trial.prior is not None}) > 1:
@@ -227,20 +227,19 @@ def _summary(trials: Sequence[TrialSpec], components: Components, begun: Mapping
 
 
 def running(
-    cost: Cost, count: int, parameters: int | None, resources: ResourcesSpec, placement: PlacementSpec
+    cost: Cost, count: int, model: KnownModel, resources: ResourcesSpec, placement: PlacementSpec
 ) -> str:
     """The resources of a trial, how many run at a time, and how long all of them take.
 
     Args:
         cost: of all trials.
         count: number of trials.
-        parameters: of the model; None while its size is not known here.
     """
     if has_shared_hosts(placement):
-        return _sharing(cost, count, parameters, resources, placement)
+        return _sharing(cost, count, model, resources, placement)
     each = f"each trial takes {counted(resources.cpus, 'CPU')}"
     each += f" and {counted(resources.gpus, 'GPU')}" if resources.gpus else ""
-    alone = hours(cost, parameters, resources.cpus, resources.gpus)
+    alone = hours(cost, model, resources.cpus, resources.gpus)
     if elsewhere():
         most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
@@ -266,7 +265,7 @@ def at_hand(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: 
 
 
 def _sharing(
-    cost: Cost, count: int, parameters: int | None, resources: ResourcesSpec, placement: PlacementSpec
+    cost: Cost, count: int, model: KnownModel, resources: ResourcesSpec, placement: PlacementSpec
 ) -> str:
     """The same where replicas hold the model."""
     copies, what = placement.replicas, counted(placement.cpus, "CPU")
@@ -281,7 +280,7 @@ def _sharing(
     if placement.tokens is not None:
         passes = f", at most {counted(placement.tokens, 'position')} in a pass"
     line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
-    alone = hours(cost, parameters, placement.cpus, placement.gpus)
+    alone = hours(cost, model, placement.cpus, placement.gpus)
     guess = _guess(None if alone is None else alone / min(copies, together))
     if not elsewhere():
         here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], resources, placement)

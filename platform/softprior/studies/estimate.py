@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from softprior.assets.models import KnownModel
 from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
@@ -20,6 +21,10 @@ GPU_FLOPS = 100e12
 """The same for one GPU: what steps of 8 rows reach on an H200 with Llama-3.2-1B's shape in bfloat16. Steps of
 32 rows reach 244e12, of 128 rows 272e12 (docs/log.md); other GPUs have not been measured."""
 
+BLOCK_SECONDS = 1.5e-3
+"""Seconds per block and pass besides the products, from steps of `tiny` on a few tokens. Small models and
+short texts take little else."""
+
 NOTHING: Mapping[str, int] = {}
 """Where no trial goes on from another one."""
 
@@ -30,15 +35,21 @@ class Cost(NamedTuple):
     Attributes:
         trained: positions that go forward and backward.
         evaluated: positions that go forward only.
+        passes: of batches through the model; the way back counts as two.
     """
 
     trained: int
     evaluated: int
+    passes: int = 0
 
     def __add__(self, other: object) -> Cost:
         if not isinstance(other, Cost):
             return NotImplemented
-        return Cost(self.trained + other.trained, self.evaluated + other.evaluated)
+        return Cost(*map(sum, zip(self, other, strict=True)))
+
+    def times(self, count: int) -> Cost:
+        """The same work over and over."""
+        return Cost(*(count * part for part in self))
 
     def flops(self, parameters: int) -> float:
         """Two operations per weight and position forward, and as many again for the gradient at the input."""
@@ -53,55 +64,63 @@ def trial_cost(trial: TrialSpec, components: Components, begun: int = 0) -> Cost
     """
     task, evaluation = components.task(trial), trial.evaluation
     validation = _loss(task, "validation", evaluation, components)
-    tested = _tested(task, evaluation, components)
-    tested += sum(_tested(other, evaluation, components) for other in components.others(trial))
+    tests = [_tested(tested, evaluation, components) for tested in (task, *components.others(trial))]
+    tested = sum(tests, Cost(0, 0))
     if trial.training is None:
-        return Cost(0, validation + tested)
+        return validation + tested
     training, prompt = trial.training, components.method(trial).count()
     rows = min(training.batch, components.examples(task, "train"))
     left = training.steps - begun
     texts = rows * components.positions(task, "train")
-    trained = round(left * training.accumulate * (texts + prompt))
+    batches = left * training.accumulate
+    trained = Cost(round(batches * (texts + prompt)), 0, 3 * batches)
     points = round(training.curve * left / training.steps) + (begun == 0)
     untrained = _loss(task, "test", evaluation, components)
-    return Cost(trained, points * validation + untrained + tested + _probed(trial, components))
+    return trained + validation.times(points) + untrained + tested + _probed(trial, components)
 
 
 def other_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
     """Work of measuring finished trials on all their other tasks, and of probing them."""
     trials = list(trials)
     others = [(other, trial.evaluation) for trial in trials for other in components.others(trial)]
-    probed = sum(_probed(trial, components) for trial in trials)
-    return Cost(0, sum(_tested(*other, components) for other in others) + probed)
+    probed = [_probed(trial, components) for trial in trials]
+    return sum([*(_tested(*other, components) for other in others), *probed], Cost(0, 0))
 
 
-def _probed(trial: TrialSpec, components: Components) -> int:
-    """Positions of those of a trial's probes that its prompt can have."""
+def _probed(trial: TrialSpec, components: Components) -> Cost:
+    """Those of a trial's probes that its prompt can have."""
     task, method = components.task(trial), components.method(trial)
     probes = [probe for probe in probes_of(trial) if probe in ANY_PROMPT or "residual" in method.kinds]
     examples = min(EXAMPLES, trial.evaluation.examples, components.examples(task, "test"))
+    passes = sum(PASSES[probe] for probe in probes)
     texts = examples * components.positions(task, "test")
-    return round(sum(PASSES[probe] for probe in probes) * texts)
+    return Cost(0, round(passes * texts), passes * _batches(examples, trial.evaluation))
 
 
-def _loss(task: Task, split: Split, evaluation: EvaluationSpec, components: Components) -> int:
-    """Positions of a loss on a split."""
-    texts = min(evaluation.examples, components.examples(task, split)) * components.positions(task, split)
-    return round(texts)
+def _loss(task: Task, split: Split, evaluation: EvaluationSpec, components: Components) -> Cost:
+    """A loss on a split."""
+    examples = min(evaluation.examples, components.examples(task, split))
+    return Cost(0, round(examples * components.positions(task, split)), _batches(examples, evaluation))
 
 
-def _tested(task: Task, evaluation: EvaluationSpec, components: Components) -> int:
-    """Positions of a test split: the loss, the control and the answers."""
+def _tested(task: Task, evaluation: EvaluationSpec, components: Components) -> Cost:
+    """A test split: the loss, the control and the answers."""
     loss = _loss(task, "test", evaluation, components)
+    parts = [loss]
+    if evaluation.context_shuffle and task.swaps_contexts:
+        parts.append(loss)
     if task.options():
-        answers = loss * task.options()
+        parts.append(loss.times(task.options()))
     elif task.generates:
-        generated = min(evaluation.generate, components.examples(task, "test"))
-        answers = round(generated * (components.positions(task, "test") + task.new_tokens // 2))
-    else:
-        answers = 0
-    control = loss if evaluation.context_shuffle and task.swaps_contexts else 0
-    return loss + control + answers
+        generated, written = min(evaluation.generate, components.examples(task, "test")), task.new_tokens // 2
+        texts = generated * (components.positions(task, "test") + written)
+        parts.append(Cost(0, round(texts), _batches(generated, evaluation) * (1 + written)))
+    return sum(parts, Cost(0, 0))
+
+
+def _batches(examples: int, evaluation: EvaluationSpec) -> int:
+    """Number of batches of an evaluation."""
+    return math.ceil(examples / evaluation.batch)
 
 
 def total_cost(
@@ -122,12 +141,13 @@ def work_in_words(cost: Cost, trials: Iterable[TrialSpec], components: Component
     return f"about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{rough}"
 
 
-def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float | None:
+def hours(cost: Cost, model: KnownModel, cpus: int, gpus: float) -> float | None:
     """Hours of machine time for this work; None while the model's size is not known here."""
-    if parameters is None:
+    if model.parameters is None:
         return None
     speed = gpus * GPU_FLOPS if gpus else cpus * CORE_FLOPS
-    return cost.flops(parameters) / speed / 3600
+    blocks = model.shape.blocks if model.shape is not None else 0
+    return (cost.flops(model.parameters) / speed + cost.passes * blocks * BLOCK_SECONDS) / 3600
 
 
 def trials_at_once(resources: ResourcesSpec) -> int:

@@ -43,7 +43,7 @@ def describe(plan: SearchPlan, begun: Mapping[str, int] = NOTHING) -> list[str]:
     lines += [f"  {line}" for line in going_on(plan.trials, begun)]
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
     resources = study.resources.model_copy(update={"concurrent": min(limits)})
-    lines.append(f"  {running(cost, len(trials), plan.model.parameters, resources, study.placement)}")
+    lines.append(f"  {running(cost, len(trials), plan.model, resources, study.placement)}")
     made = fits((*plan.baselines, *plan.ends), plan.components, plan.model.shape)
     lines += [f"  {line}" for line in fitting(made, trial_threads(study.resources, study.placement))]
     return lines
