@@ -25,6 +25,7 @@ from softprior.studies.cluster import Cluster
 from tests.activations.runs import run
 from tests.activations.test_worker import assert_same_store, spec
 from tests.ray_head import end
+from tests.signals import hear_ctrl_c
 
 pytestmark = pytest.mark.ray
 
@@ -64,7 +65,12 @@ def started(file: Path, results: Path) -> subprocess.Popen:
         str(results),
     ]
     return subprocess.Popen(
-        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=hear_ctrl_c,
     )
 
 
@@ -83,7 +89,8 @@ def wait_for_shards(process: subprocess.Popen, folder: RunFolder, count: int) ->
 
 
 @pytest.mark.faults  # what a dead worker leaves is in test_worker and test_bucket, without Ray
-def test_its_worker_killed_and_then_stopped_in_order_it_ends_the_same(undisturbed, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_its_worker_killed_and_then_stopped_in_order_it_ends_the_same(undisturbed, number, tmp_path):
     """The driver replaces a worker, ends in order when it is told to, and goes on from what is on disk."""
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
@@ -95,9 +102,9 @@ def test_its_worker_killed_and_then_stopped_in_order_it_ends_the_same(undisturbe
     before = shards_on_disk(folder)
     wait_for_shards(process, folder, before + 1)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
+    process.send_signal(number)
     output = process.communicate()[0].decode()
-    assert process.returncode == 128 + signal.SIGTERM, output
+    assert process.returncode == 128 + number, output
     assert "stopping; what is on disk stays" in output
     pattern = r"^stopped with (\d+) of (\d+) shards on disk \((\S+) of about \S+ tokens\); run the same"
     said = re.search(pattern, output, re.M)

@@ -75,7 +75,14 @@ def test_a_fingerprint_follows_the_bytes_not_the_place(llama: Path, tmp_path: Pa
     assert known_model(ModelSpec(id=str(other))).fingerprint == first
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
-    assert known_model(ModelSpec(id=str(other))).fingerprint != first
+    found = {first, known_model(ModelSpec(id=str(other))).fingerprint}
+    for name in ("model.safetensors", "tokenizer.json"):
+        again = Path(shutil.copytree(llama, tmp_path / name))
+        content = (again / name).read_bytes()
+        changed = content[:-1] + bytes([content[-1] ^ 1]) if name == "model.safetensors" else b" " + content
+        (again / name).write_bytes(changed)
+        found.add(known_model(ModelSpec(id=str(again))).fingerprint)
+    assert len(found) == 4
 
 
 def test_a_gguf_file_is_converted_once(gguf_file: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -64,17 +64,19 @@ def limited() -> Iterator[None]:
         signal.signal(signal.SIGPROF, old)
 
 
-def tree(folder: Path) -> set[tuple[str, int]]:
-    """Every file below a folder and its size, whether or not names are UTF-8."""
+def tree(folder: Path) -> set[tuple[str, int, int]]:
+    """Every file below a folder, its size and when it was written, whether or not names are UTF-8."""
     found = set()
     for at, folders, files in os.walk(folder):
-        found |= {(os.path.join(at, name), 0) for name in folders}
-        found |= {(os.path.join(at, name), os.lstat(os.path.join(at, name)).st_size) for name in files}
+        found |= {(os.path.join(at, name), 0, 0) for name in folders}
+        for path in (os.path.join(at, name) for name in files):
+            state = os.lstat(path)
+            found.add((path, state.st_size, state.st_mtime_ns))
     return found
 
 
 def check(case: Case, around: Path) -> None:
-    """Reads a bad input in a folder of `around`, in which nothing else may change.
+    """Reads a bad input in a folder of `around`, the working folder; nothing in it may change.
 
     An exception other than a sentence fails the test that calls this.
     """
@@ -83,7 +85,7 @@ def check(case: Case, around: Path) -> None:
     act = case.make(folder)
     before = tree(around)
     sentence = None
-    with limited():
+    with limited(), chdir(around):
         try:
             act()
         except UserError as error:

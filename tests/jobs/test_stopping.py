@@ -12,13 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders import study_file
+from tests.signals import hear_ctrl_c
 
 ROOT = Path(__file__).parents[2]
-
-
-def hear_ctrl_c() -> None:
-    """A suite that runs in the background of a script has Ctrl-C switched off, and children inherit it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def caught(pid: int) -> int:

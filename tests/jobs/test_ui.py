@@ -20,6 +20,7 @@ from softprior.tracking.mlflow_tracker import MlflowTracker
 from tests.browser import Browser
 from tests.builders import Finished
 from tests.databases import empty_database
+from tests.signals import hear_ctrl_c
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,7 @@ class Pages:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_ctrl_c,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith("starting MLflow")
@@ -92,7 +93,7 @@ def test_ctrl_c_while_the_pages_start_ends_without_a_traceback(results: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_ctrl_c,
     )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("starting MLflow")

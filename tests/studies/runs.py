@@ -30,6 +30,7 @@ from softprior.studies.plan import plan_study
 from tests.builders import run
 from tests.databases import empty_database
 from tests.ray_head import ROOT
+from tests.signals import hear_ctrl_c
 
 STARTED: list[subprocess.Popen[str]] = []
 
@@ -50,11 +51,6 @@ def nothing_is_left_running() -> Iterator[None]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     STARTED.clear()
-
-
-def hear_ctrl_c() -> None:
-    """A suite that runs in the background of a script has Ctrl-C switched off, and children inherit it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start(study: Path, results: Path | str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
