@@ -5,8 +5,8 @@ starting Python until the trial has written its first checkpoint, right behind i
 processor seconds of all processes until then. The no-prompt baseline runs beside it, on one example. Then,
 the seconds from the record of the last trial to the end of the command, which makes the report.
 
-With --floor, each run is followed by one of `benchmarks.first_step_floor`, a plain script with Ray and
-transformers.
+With --floor, each run is followed by two of `benchmarks.first_step_floor`, a plain script with transformers:
+with Ray, and without it, which is the limit.
 """
 
 from __future__ import annotations
@@ -61,11 +61,16 @@ def study(results: Path) -> list[Reached]:
     return _reached(command, stepped, lambda: len(list(records.glob("*.json"))) == TRIALS)
 
 
-def floor(folder: Path) -> list[Reached]:
+def floor(folder: Path, *words: str) -> list[Reached]:
     """The step of `benchmarks.first_step_floor`, and its end."""
     weights, done = resolve_model(MODEL).folder, folder / "done"
-    program = [sys.executable, "-m", "benchmarks.first_step_floor", str(weights), str(done)]
+    program = [sys.executable, "-m", "benchmarks.first_step_floor", str(weights), str(done), *words]
     return _reached(program, done.exists)
+
+
+def bare(folder: Path) -> list[Reached]:
+    """The same without Ray."""
+    return floor(folder, "--bare")
 
 
 def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
@@ -102,15 +107,20 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=3, help="how often (default: 3)")
     parser.add_argument(
-        "--floor", action="store_true", help="also run a plain script with Ray and transformers"
+        "--floor", action="store_true", help="also run a plain script with transformers, with Ray and without"
     )
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     options = parser.parse_args()
     ours: list[Reached] = []
     floors: list[Reached] = []
+    bares: list[Reached] = []
     ends: list[Reached] = []
     for run in range(options.runs):
-        for name, measure, found in (("study", study, ours), ("floor", floor, floors)):
+        for name, measure, found in (
+            ("study", study, ours),
+            ("script with Ray", floor, floors),
+            ("script", bare, bares),
+        ):
             if measure is study or options.floor:
                 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                     step, *rest = measure(Path(folder))
@@ -130,6 +140,7 @@ def main() -> None:
                 value=median(times),
                 low=min(times),
                 high=max(times),
+                limit=median(one.seconds for one in bares) if bares else None,
                 seconds=median(times),
                 cpu=median(one.cpu for one in ours),
                 unit="s",

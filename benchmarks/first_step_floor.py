@@ -2,7 +2,7 @@
 
 One worker imports torch and transformers, loads the model as transformers does, and makes one step of a
 prompt, forward and back. There is no plan, prior, data set, validation, baseline, record or Ray Tune, and
-nothing runs beside it.
+nothing runs beside it. With --bare the process does this itself, without Ray: no worker can be there sooner.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import logging
 import sys
 from pathlib import Path
 from typing import Any
-
-import ray
 
 TOKENS, ROWS, POSITIONS = 20, 8, 128
 """A prompt, and a batch of the quickstart's SQuAD, about as long as its rows."""
@@ -33,8 +31,16 @@ def step(weights: str, done: str) -> None:
     Path(done).touch()
 
 
-if __name__ == "__main__":
+def in_worker(weights: str, done: str) -> None:
+    """The same in a worker of Ray's."""
+    import ray
+
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )
-    ray.get(ray.remote(step).remote(*sys.argv[1:]))
+    ray.get(ray.remote(step).remote(weights, done))
+
+
+if __name__ == "__main__":
+    paths = sys.argv[1:3]
+    (step if "--bare" in sys.argv else in_worker)(*paths)
