@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from datasets import Dataset
@@ -104,6 +105,66 @@ def test_nothing_evaluated_is_trained_on(source, write, tmp_path):
     assert splits.notes["shared_context"] == len(copied["qas"])
     assert splits.notes["shared_article"] == sum(len(p["qas"]) for p in same_title["paragraphs"])
     assert groups(splits)["train"] == {article["title"] for article in source["data"][:7]}
+    task = Squad(data=str(tmp_path / "both"))
+    assert {name: task.look().notes[name] for name in splits.notes} == splits.notes
+    sizes = {split: len(getattr(splits, split)) for split in SPLITS}
+    assert task.short(sizes).items() <= task.look().notes.items()
+    also = "is also in a split that is evaluated on"
+    assert task.told(task.look().notes) == [
+        f"{splits.notes['shared_article']} questions left out, whose article {also}",
+        f"{splits.notes['shared_context']} questions left out, whose paragraph {also}",
+    ]
+
+
+def test_lengths_are_sampled_until_they_are_known(source, write, tokenizer):
+    """Of the first question of each article; those of the catalogue's data are never read for a plan."""
+    task = Squad(data=write(source))
+    firsts = [article["paragraphs"][0] for article in source["data"]]
+    asked = [(one["context"], one["qas"][0]) for one in firsts]
+    texts = [
+        f"{context}\nQuestion: {one['question']}\nAnswer: {one['answers'][0]['text']}"
+        for context, one in asked
+    ]
+    mean = fmean(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
+    assert task.sampled(lambda: tokenizer) == pytest.approx(mean)
+    assert task.sampled(lambda: None) is None
+    assert Squad().sampled(lambda: tokenizer) is None
+
+
+def test_a_split_that_shares_all_it_has_is_refused_by_the_plan_where_it_is_needed(source, write):
+    """One paragraph under every title: the test split takes it, and nothing is left to train on."""
+    paragraph = source["data"][0]["paragraphs"][0]
+    for number, article in enumerate(source["data"]):
+        article["paragraphs"] = [copy.deepcopy(paragraph)]
+        for question in article["paragraphs"][0]["qas"]:
+            question["id"] += f"-{number}"
+            question["question"] += str(number)
+    task = Squad(data=write(source))
+    with pytest.raises(
+        UserError, match=r"leaves no question for train: \d+ questions left out, whose paragraph"
+    ):
+        task.check_data()
+    task.check_test_data()
+    splits = task.splits()
+    assert set(splits.faults) == {"train", "validation"}
+    assert len(splits.test) > 0
+
+
+@pytest.mark.parametrize("starts", [[], [0], [0, None, 7, 9], [1, 2, 3], None])
+def test_no_answer_is_lost_for_want_of_where_it_starts(write, starts):
+    """Records as the hub has them, one list of texts and one of numbers."""
+    given = {"text": ["a", "mat", "cat"]} | ({} if starts is None else {"answer_start": starts})
+    rows = [
+        {"id": str(i), "title": str(i), "context": f"a mat {i} a cat", "question": "?", "answers": given}
+        for i in range(5)
+    ]
+    task = Squad(data=write({"data": rows}))
+    splits = task.splits()
+    assert {answers for split in SPLITS for answers in map(tuple, getattr(splits, split)["answers"])} == {
+        ("a", "mat", "cat")
+    }
+    once_left_out = starts is not None and len(starts) < 3
+    assert task.fingerprint().endswith("-all-answers") == once_left_out
 
 
 def test_malformed_rows_are_set_aside_and_named(source, write):

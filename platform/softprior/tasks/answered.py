@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from statistics import fmean
 from typing import Literal
 
 from pydantic import model_serializer, model_validator
 
 from softprior.assets.chat import chat_asked, chat_of, chat_tokens
-from softprior.assets.tokens import Tokenizer
+from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.inputs.base import Text
 from softprior.prompt import Row
 from softprior.tasks.base import Example, InputText, Task, labelled_row
@@ -51,6 +53,15 @@ class Answered(Task):
     def turns(self) -> int:
         """Approximate number of tokens that a chat template adds to an example."""
         return 0 if self.template == "plain" else _TURNS + len(self.system or "") // _LETTERS
+
+    def mean_length(self, examples: Iterable[Example], tokenizer: Tokenizer) -> float | None:
+        """Mean number of tokens of those examples that fit, with the answer; None if none does."""
+        lengths = []
+        for example in examples:
+            with suppress(NotJointError):
+                row = self.row(example, tokenizer)
+                lengths += [] if row is None else [len(row.tokens)]
+        return fmean(lengths) if lengths else None
 
     def check_tokenizer(self, here: Callable[[], Tokenizer | None]) -> None:
         """Refuses a tokenizer without a usable chat template where one is needed."""

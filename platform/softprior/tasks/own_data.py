@@ -7,7 +7,6 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -16,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from softprior.assets.tokens import NotJointError, Tokenizer
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed, kind_of
@@ -262,14 +261,7 @@ class OwnData(Answered):
     def sampled(self, here: Callable[[], Tokenizer | None]) -> float | None:
         """Of local data, the mean over a few rows that fit."""
         tokenizer = here() if self._local else None
-        if tokenizer is None:
-            return None
-        lengths = []
-        for example in self._few():
-            with suppress(NotJointError):
-                row = self.row(example, tokenizer)
-                lengths += [] if row is None else [len(row.tokens)]
-        return fmean(lengths) if lengths else None
+        return None if tokenizer is None else self.mean_length(self._few(), tokenizer)
 
     def _few(self) -> list[Example]:
         """Some examples of local data, which are in keyed order: the first ones are a sample."""

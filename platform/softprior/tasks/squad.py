@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
-from datasets import Dataset
 from pydantic import Field, field_validator
 
 from softprior.assets.data import data_fingerprint, squad_shifts_files
@@ -18,7 +18,7 @@ from softprior.inputs.labels import counted
 from softprior.inputs.paths import home_path
 from softprior.prompt import Row
 from softprior.tasks.answered import Answered
-from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, table
+from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, require_usable, table
 from softprior.tasks.hub_data import hub_rows
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
 from softprior.tasks.sources import (
@@ -29,12 +29,13 @@ from softprior.tasks.sources import (
 )
 from softprior.tasks.squad_files import part_files
 from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
-from softprior.tasks.squad_source import Question, Reading, same_context, survey
+from softprior.tasks.squad_source import Question, Reading, Standing, same_context, survey
 
 _ARTICLES = len(SPLITS)
 """Fewest articles that can be divided."""
 _QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
 _RESPACED = "-respaced"
+_ALL_ANSWERS = "-all-answers"
 
 
 class Squad(Answered):
@@ -68,13 +69,15 @@ class Squad(Answered):
     def fingerprint(self) -> str:
         """Identifies the catalogue's entry, the local files' contents, or the hub's commit.
 
-        It is marked where an answer may span several lines. Such answers were once trained unchanged, and
-        results of those rows must not be taken for results of these.
+        It is marked where an answer may span several lines, and where a question has more answers than
+        `answer_start` has numbers. Such answers were once trained unchanged, or left out, and results of
+        those rows must not be taken for results of these.
         """
         if is_path(self.data):
             files = self._files()
             found, seen = contents_fingerprint(files), survey(files)
             found += REREAD if seen.reread else ""
+            found += _ALL_ANSWERS if seen.unpaired else ""
             return found + (_RESPACED if any("\n" in answer for answer in seen.odd) else "")
         if self.data.startswith("hub:"):
             return f"{self._on_hub()}{_RESPACED}"
@@ -87,34 +90,47 @@ class Squad(Answered):
     def check_data(self) -> None:
         """Reads local files, once for all that planning needs."""
         if is_path(self.data):
-            found = survey(self._files())
-            self._require_articles(len(found.titles[-1]), len(found.titles) == 2, found.lost)
+            require_usable(self._surveyed().faults, SPLITS)
+
+    def check_test_data(self) -> None:
+        if is_path(self.data):
+            require_usable(self._surveyed().faults, ("test",))
 
     def look(self) -> Look:
         if not is_path(self.data):
             return Look()
-        found = survey(self._files())
-        training, *rest = found.titles
-        evaluation = rest[0] if rest else {}
-        places = _divided(training, evaluation)
-        sizes = dict.fromkeys(SPLITS, 0)
-        for title, questions in {**training, **evaluation}.items():
-            sizes[places.get(title, "train")] += questions
-        return found.look._replace(notes={**found.look.notes, **self.short(sizes)})
+        found, division = survey(self._files()), self._surveyed()
+        sizes = Counter(split for part in division.parts for split in part if split is not None)
+        notes = {**found.look.notes, **division.notes, **self.short({s: sizes[s] for s in SPLITS})}
+        return found.look._replace(notes=notes)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
-        """How many questions have an id or an article that the file does not give."""
-        made = {
-            "ids_made": "without a unique id; the position in the file serves as one",
-            "titles_made": "without a title; the document or the paragraph serves as one",
+        """How many questions or answers are left out, or have an id or article that no file gives."""
+        also = "is also in a split that is evaluated on"
+        what = {
+            "ids_made": "question without a unique id; the position in the file serves as one",
+            "titles_made": "question without a title; the document or the paragraph serves as one",
+            "answers_removed": "answer left out, whose text is not in the paragraph; the question has others",
+            "shared_article": f"question left out, whose article {also}",
+            "shared_context": f"question left out, whose paragraph {also}",
         }
-        return [
-            f"{counted(notes[name], 'question')} {what}" for name, what in made.items() if notes.get(name)
-        ]
+        lines = []
+        for name, line in what.items():
+            noun, _, rest = line.partition(" ")
+            lines += [f"{counted(notes[name], noun)} {rest}"] if notes.get(name) else []
+        return lines
 
     def positions(self) -> int:
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""
         return min(180 + self.turns(), round(0.8 * self.context_tokens))
+
+    def sampled(self, here: Callable[[], Tokenizer | None]) -> float | None:
+        """Of local files, the mean over a question of each of some articles."""
+        tokenizer = here() if is_path(self.data) else None
+        if tokenizer is None:
+            return None
+        examples = (_example(question, None) for question in survey(self._files()).sample)
+        return self.mean_length(examples, tokenizer)
 
     def longest(self) -> int:
         return self.context_tokens
@@ -155,30 +171,27 @@ class Squad(Answered):
     def splits(self) -> Splits:
         """Reads the source and divides it by article."""
         reading = Reading()
-        training, evaluation = self._read(reading)
-        places = self._places(training, evaluation, reading.lost())
+        parts = self._read(reading)
+        standing = [[Standing(q.title, same_context(q.context)) for q in part] for part in parts]
+        division = self._divide(*_two(standing), reading.lost())
         pools: dict[Split, list[Question]] = {split: [] for split in SPLITS}
-        for question in evaluation:
-            pools[places[question.title]].append(question)
-        for question in training:
-            # An article of both parts belongs to the evaluation, and then is not trained on.
-            if evaluation and question.title in places:
-                reading.notes["shared_article"] += 1
-            else:
-                pools[places.get(question.title, "train")].append(question)
-        taken: set[str] = set()
-        tables: dict[Split, Dataset] = {}
-        for split in reversed(SPLITS):
-            own = [question for question in pools[split] if same_context(question.context) not in taken]
-            reading.notes["shared_context"] += len(pools[split]) - len(own)
-            taken |= {same_context(question.context) for question in own}
-            tables[split] = table(_examples(own))
-        return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
+        for part, splits in zip(parts, division.parts, strict=True):
+            for question, split in zip(part, splits, strict=True):
+                if split is not None:
+                    pools[split].append(question)
+        tables = {split: table(_examples(pool)) for split, pool in pools.items()}
+        notes = dict(+(reading.notes + division.notes))
+        return Splits(**tables, quarantined=reading.quarantined, notes=notes, faults=division.faults)
 
     def _on_hub(self) -> str:
         """The data set with its commit."""
         repo, _, revision = self.data.removeprefix("hub:").partition("@")
         return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
+
+    def _surveyed(self) -> _Division:
+        """The splits of questions in local files."""
+        found = survey(self._files())
+        return self._divide(*_two(found.questions), found.lost)
 
     def _files(self) -> list[Path]:
         return part_files(home_path(self.data))
@@ -196,38 +209,95 @@ class Squad(Answered):
         files = squad_shifts_files()
         return list(reading.file(files["new_wiki"])), list(reading.file(files["squaddev"]))
 
-    def _places(self, training: list[Question], evaluation: list[Question], lost: str) -> dict[str, Split]:
-        titles = [{question.title for question in part} for part in (training, evaluation)]
-        self._require_articles(len(titles[bool(evaluation)]), bool(evaluation), lost)
-        return _divided(*titles)
+    def _divide(self, training: Sequence[Standing], evaluation: Sequence[Standing], lost: str) -> _Division:
+        """The splits of questions.
 
-    def _require_articles(self, number: int, divided: bool, lost: str) -> None:
-        """Requires an article for each split; only for two of them if training has its own file."""
-        least = _ARTICLES - divided
-        if number < least:
+        Raises:
+            UserError: there are too few articles: for three splits, or two where training has its own part.
+        """
+        articles = {question.title for question in evaluation or training}
+        least = _ARTICLES - bool(evaluation)
+        if len(articles) < least:
             raise UserError(
-                f"splitting by article needs at least {least} articles, but {self.data} has {number}{lost}; "
-                "add articles or choose other data"
+                f"splitting by article needs at least {least} articles, but {self.data} has "
+                f"{len(articles)}{lost}; add articles or choose other data"
             )
+        parts, notes = _divided(training, evaluation)
+        why = f"{' and '.join(self.told(notes))}{lost}; add articles with paragraphs of their own"
+        faults = {
+            split: f"{self.data} leaves no question for {split}: {why}"
+            for split in SPLITS
+            if not any(split in part for part in parts)
+        }
+        return _Division(parts, notes, faults)
 
 
-def _divided(training: Collection[str], evaluation: Collection[str]) -> dict[str, Split]:
-    """The splits of articles, without a training part's own, which are all trained on."""
-    return split_in_halves(evaluation) if evaluation else split_in_order(training)
+class _Division(NamedTuple):
+    """The splits of questions.
+
+    Attributes:
+        parts: of each question to train on and of each to evaluate on; None for those that are left out.
+        notes: their numbers, by what they share with a later split: `shared_article`, `shared_context`.
+        faults: why a split has no question.
+    """
+
+    parts: tuple[list[Split | None], list[Split | None]]
+    notes: Counter[str]
+    faults: dict[Split, str]
+
+
+def _divided(
+    training: Sequence[Standing], evaluation: Sequence[Standing]
+) -> tuple[tuple[list[Split | None], list[Split | None]], Counter[str]]:
+    """The parts and notes of a division: by article, then by what splits share.
+
+    Articles of a training part are all trained on, where there is another part to evaluate on.
+    """
+    places = (split_in_halves if evaluation else split_in_order)({q.title for q in evaluation or training})
+    notes: Counter[str] = Counter()
+    evaluated: list[Split | None] = [places[question.title] for question in evaluation]
+    trained: list[Split | None] = [places.get(question.title, "train") for question in training]
+    if evaluation:
+        # An article of both parts belongs to the evaluation, and then is not trained on.
+        trained = [None if question.title in places else "train" for question in training]
+        notes["shared_article"] = trained.count(None)
+    taken: set[Hashable] = set()
+    for split in reversed(SPLITS):
+        own = set()
+        for questions, splits in ((training, trained), (evaluation, evaluated)):
+            for i, question in enumerate(questions):
+                if splits[i] != split:
+                    continue
+                if question.context in taken:
+                    splits[i] = None
+                    notes["shared_context"] += 1
+                else:
+                    own.add(question.context)
+        taken |= own
+    return (trained, evaluated), notes
+
+
+def _two(parts: Sequence[Sequence[Standing]]) -> tuple[Sequence[Standing], Sequence[Standing]]:
+    """The part to train on and the one to evaluate on; the second is empty where there is only one."""
+    return parts[0], parts[1] if len(parts) == 2 else ()
 
 
 def _examples(questions: Sequence[Question]) -> Iterable[Example]:
     ordered = _interleaved(questions)
     givers = donors([question.context for question in ordered])
     for i, question in enumerate(ordered):
-        other = None if givers is None else ordered[givers[i]]
-        yield Example(
-            id=question.id,
-            input=_input(question.context, question.question),
-            control=None if other is None else _input(other.context, question.question),
-            answers=question.answers,
-            group=question.title,
-        )
+        yield _example(question, None if givers is None else ordered[givers[i]])
+
+
+def _example(question: Question, other: Question | None) -> Example:
+    """A question about its paragraph; in the control, about that of another one."""
+    return Example(
+        id=question.id,
+        input=_input(question.context, question.question),
+        control=None if other is None else _input(other.context, question.question),
+        answers=question.answers,
+        group=question.title,
+    )
 
 
 def _input(context: str, question: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
 
+_SAMPLE = 100
 _ODD = re.compile(r"[\n<\[{]")
 
 
@@ -44,6 +46,7 @@ class Reading:
         admitted: number of questions that SQuAD v1.1, taken literally, would leave out.
         doubled: number of rows that are malformed because a member that is read is there twice.
         renumbered: number of questions of which a name is a number in another form than a float's, as 1.10.
+        unpaired: number of questions that have more answers than `answer_start` has numbers.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -53,6 +56,7 @@ class Reading:
     admitted: int = 0
     doubled: int = 0
     renumbered: int = 0
+    unpaired: int = 0
 
     def file(self, path: Path) -> Iterator[Question]:
         """The questions of one local file, read as they are asked for if it has one per row.
@@ -174,6 +178,7 @@ class Reading:
         self.notes["answers_removed"] += len(answers) - len(usable)
         self.notes["ids_made"] += name != given
         self.notes["titles_made"] += _name(article.get("title")) is None
+        self.unpaired += _is_unpaired(raw["answers"])
         self.admitted += not (
             nested
             and name == raw.get("id")
@@ -200,22 +205,38 @@ class Reading:
         return text.strip()
 
 
+class Standing(NamedTuple):
+    """Where a question stands, which decides about its split.
+
+    Attributes:
+        title: the article's.
+        context: what the paragraph and its copies have in common, or a number that stands for it.
+    """
+
+    title: str
+    context: Hashable
+
+
 class Survey(NamedTuple):
     """What is known about a source's files before they are actually read.
 
     Attributes:
-        titles: the articles of each file, and the number of questions of each.
+        questions: where those of each file stand.
         reread: whether the files were once read otherwise: a nested one has questions that SQuAD v1.1, taken
             literally, would leave out, or names such as 1.10; or of members of one name the last was read.
+        unpaired: whether answers beyond the numbers of `answer_start` were once left out.
         lost: the malformed rows that were found, in words.
         look: the same and the notes of `Reading`, for the plan.
+        sample: the first question of some articles.
         odd: trained answers that span several lines or have a bracket, as texts of special tokens do.
     """
 
-    titles: tuple[Mapping[str, int], ...]
+    questions: tuple[Sequence[Standing], ...]
     reread: bool
+    unpaired: bool
     lost: str
     look: Look
+    sample: tuple[Question, ...]
     odd: frozenset[str]
 
 
@@ -230,17 +251,24 @@ def survey(files: Sequence[Path]) -> Survey:
 
 @lru_cache
 def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> Survey:  # noqa: ARG001
-    reading, counts, odd = Reading(), [], set()
+    reading, parts, odd = Reading(), [], set()
+    contexts: dict[str, int] = {}
+    firsts: dict[str, Question] = {}
     for file in files:
-        titles: Counter[str] = Counter()
+        standing = []
         for question in reading.file(file):
-            titles[question.title] += 1
+            context = same_context(question.context)
+            standing.append(Standing(question.title, contexts.setdefault(context, len(contexts))))
+            if len(firsts) < _SAMPLE:
+                firsts.setdefault(question.title, question)
             if _ODD.search(question.answers[0]):
                 odd.add(question.answers[0])
-        counts.append(titles)
+        parts.append(standing)
     nested = any(is_nested(file) for file in files)
     reread = reading.doubled > 0 or (nested and reading.admitted + reading.renumbered > 0)
-    return Survey(tuple(counts), reread, reading.lost(), reading.look(), frozenset(odd))
+    unpaired = reading.unpaired > 0
+    sample = tuple(firsts.values())
+    return Survey(tuple(parts), reread, unpaired, reading.lost(), reading.look(), sample, frozenset(odd))
 
 
 def same_context(context: str) -> str:
@@ -309,9 +337,16 @@ def _answers(given: object) -> list[object] | Malformed:
     texts, starts = given.get("text"), given.get("answer_start")
     if not isinstance(texts, list):
         return [given]
-    starts = starts if isinstance(starts, list) else [None] * len(texts)
+    starts = chain(starts if isinstance(starts, list) else (), repeat(None))
     found: list[object] = [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=False)]
     return found or Malformed("there are no answers")
+
+
+def _is_unpaired(answers: object) -> bool:
+    texts, starts = (
+        (answers.get("text"), answers.get("answer_start")) if isinstance(answers, dict) else (None, None)
+    )
+    return isinstance(texts, list) and isinstance(starts, list) and len(starts) < len(texts)
 
 
 def _number(raw: dict[str, object]) -> Malformed | None:
