@@ -20,6 +20,7 @@ from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
 
 _SAMPLE = 100
+"""Most questions of a survey's sample."""
 _ODD = re.compile(r"[\n<\[{]")
 
 
