@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 
 from softprior.seeding import numpy_generator
 
@@ -19,6 +19,9 @@ EXACT = 14
 
 DRAWS = 9999
 """Number of random flips of signs in a test that does not count them all."""
+
+BLOCK = 256
+"""Seeds whose signs become numbers of eight bytes at a time; for thousands they would take gigabytes."""
 
 ROUNDING = 1e-12
 """Relative to the largest sum: equal sums in another order differ by less."""
@@ -37,8 +40,7 @@ def sign_flip(differences: Float[np.ndarray, "... S"], side: Side = "both") -> F
     """
     if np.isnan(differences).any():
         raise ValueError("a difference is not a number")
-    count = differences.shape[-1]
-    sums = differences @ flips(count)  # the first column is the observed sum
+    sums = _sums(differences)  # the first column is the observed sum
     observed = sums[..., :1]
     slack = ROUNDING * np.abs(differences).sum(-1, keepdims=True)
     if side == "both":
@@ -63,12 +65,23 @@ def least_p(seeds: int) -> float:
     return min(1.0, 2.0 / 2**seeds) if seeds <= EXACT else 1.0 / (1 + DRAWS)
 
 
+def _sums(differences: Float[np.ndarray, "... S"]) -> Float[np.ndarray, "... F"]:
+    """Sums of the differences under all flips."""
+    signs = flips(differences.shape[-1])
+    found: np.ndarray = differences[..., :BLOCK] @ signs[:BLOCK].astype(np.float64)
+    for start in range(BLOCK, len(signs), BLOCK):
+        block = slice(start, start + BLOCK)
+        found += differences[..., block] @ signs[block].astype(np.float64)
+    return found
+
+
 @cache
-def flips(count: int) -> Float[np.ndarray, "S F"]:
+def flips(count: int) -> Int8[np.ndarray, "S F"]:
     """Signs by column: all of them, or the identity and seeded draws."""
     if count <= EXACT:
         bits = np.arange(2**count) >> np.arange(count)[:, None]
-        return 1.0 - 2.0 * (bits & 1)
-    drawn = numpy_generator(0, "sign flips", count).integers(0, 2, (count, 1 + DRAWS))
-    drawn[:, 0] = 0
-    return 1.0 - 2.0 * drawn
+        return (1 - 2 * (bits & 1)).astype(np.int8)
+    generator, signs = numpy_generator(0, "sign flips", count), np.ones((count, 1 + DRAWS), np.int8)
+    for row in signs:
+        row[1:] -= 2 * generator.integers(0, 2, 1 + DRAWS)[1:].astype(np.int8)
+    return signs

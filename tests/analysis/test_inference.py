@@ -43,6 +43,18 @@ def test_sign_flips_are_scipys_permutation_test(seeds, side):
     assert permutation.sign_flip(own, side) == pytest.approx(found.pvalue)
 
 
+def test_thousands_of_seeds_are_flipped_without_gigabytes():
+    """A sign takes a byte, and sums of blocks of them are those of the whole product."""
+    count = 2 * permutation.BLOCK + 88
+    signs = permutation.flips(count)
+    assert signs.nbytes == count * (1 + permutation.DRAWS)
+    differences = np.random.default_rng(0).normal(0.05, 1, (3, count))
+    sums = differences @ signs.astype(float)
+    share = (np.abs(sums) >= np.abs(sums[:, :1])).mean(-1)
+    assert permutation.sign_flip(differences) == pytest.approx(share, abs=1e-4)
+    assert len(set(share)) == 3
+
+
 def test_the_least_p_is_that_of_differences_of_one_sign():
     for seeds in (1, 5, 6, 9, 14):
         assert permutation.sign_flip(np.ones(seeds)) == pytest.approx(permutation.least_p(seeds))
