@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
@@ -20,9 +21,11 @@ from softprior.methods import METHODS
 from softprior.models.load import load_local
 from softprior.priors import PRIORS
 from softprior.prompt import Place
+from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.studies.plan import Plan, plan_study
+from softprior.studies.table import write_table
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.testing.families import save_model
@@ -242,6 +245,13 @@ def test_cloze_has_a_budget_of_its_own_or_that_of_language_whose_mode_it_was(pla
     assert steps("language", "cloze", language=8, cloze=9) == [8, 9]
     assert steps({"language": {"mode": "cloze"}}, language=8) == steps("cloze", language=8) == [8]
     assert steps("cloze", cloze=9) == [9]
+
+
+def test_tables_name_tasks_as_study_files_do(plan, tmp_path):
+    """Trials write cloze as a mode of language."""
+    planned, folder = plan(tasks=["language", "cloze"]), StudyFolder(tmp_path / "study")
+    write_table(folder, planned.trials, planned.components, {})
+    assert pq.read_table(folder.table)["task"].unique().to_pylist() == ["language", "cloze"]
 
 
 @pytest.mark.parametrize(

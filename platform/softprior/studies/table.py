@@ -214,7 +214,7 @@ def _row(
     row: dict[str, object] = {
         "trial": trial.id,
         "status": "pending" if record is None else record.status,
-        "task": trial.task.name,
+        "task": TASKS.named(trial.task),
         "method": trial.method.name,
         "task_parameters": trial.task.canonical(),
         "method_parameters": trial.method.canonical(),

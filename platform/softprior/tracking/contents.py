@@ -16,6 +16,7 @@ from softprior.methods.base import PlacedMethod
 from softprior.results.means import over_places
 from softprior.results.provenance import code
 from softprior.results.records import Record, Score, StepPoint
+from softprior.tasks import TASKS
 from softprior.training.environment import versions
 
 LENGTH = 6000
@@ -100,6 +101,7 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
     for axis in ("method", "prior", "task"):
         entry = getattr(trial, axis)
         flat |= {} if entry is None else dict(leaves(axis, entry.model_dump()))
+    flat["task"] = TASKS.named(trial.task)  # trials write `cloze` as a mode of `language`
     kind = METHODS.kind(trial.method)
     if kind is not None and issubclass(kind, PlacedMethod):
         # Ids leave the default out, and a filter on the parameter would find the other placement alone.
