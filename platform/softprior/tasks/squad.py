@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -20,7 +20,7 @@ from softprior.prompt import Row
 from softprior.tasks.answered import Answered
 from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, require_usable, table
 from softprior.tasks.hub_data import hub_rows
-from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
+from softprior.tasks.partition import donors, keyed_order, round_robin
 from softprior.tasks.sources import (
     REREAD,
     check_source,
@@ -29,7 +29,8 @@ from softprior.tasks.sources import (
 )
 from softprior.tasks.squad_files import part_files
 from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
-from softprior.tasks.squad_source import Question, Reading, Standing, same_context, survey
+from softprior.tasks.squad_source import Question, Reading, Survey, same_context, survey
+from softprior.tasks.squad_splits import SHARED_ARTICLE, SHARED_CONTEXT, Division, Standing, divide
 
 _ARTICLES = len(SPLITS)
 """Fewest articles that can be divided."""
@@ -89,19 +90,21 @@ class Squad(Answered):
 
     def check_data(self) -> None:
         """Reads local files, once for all that planning needs."""
-        if is_path(self.data):
-            require_usable(self._surveyed().faults, SPLITS)
+        self._check(SPLITS)
 
     def check_test_data(self) -> None:
+        self._check(("test",))
+
+    def _check(self, needs: Sequence[Split]) -> None:
         if is_path(self.data):
-            require_usable(self._surveyed().faults, ("test",))
+            found, division = self._surveyed()
+            require_usable(self._faults(division, found.lost), needs)
 
     def look(self) -> Look:
         if not is_path(self.data):
             return Look()
-        found, division = survey(self._files()), self._surveyed()
-        sizes = Counter(split for part in division.parts for split in part if split is not None)
-        notes = {**found.look.notes, **division.notes, **self.short({s: sizes[s] for s in SPLITS})}
+        found, division = self._surveyed()
+        notes = {**found.look.notes, **division.notes, **self.short(division.sizes)}
         return found.look._replace(notes=notes)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
@@ -111,8 +114,8 @@ class Squad(Answered):
             "ids_made": "question without a unique id; the position in the file serves as one",
             "titles_made": "question without a title; the document or the paragraph serves as one",
             "answers_removed": "answer left out, whose text is not in the paragraph; the question has others",
-            "shared_article": f"question left out, whose article {also}",
-            "shared_context": f"question left out, whose paragraph {also}",
+            SHARED_ARTICLE: f"question left out, whose article {also}",
+            SHARED_CONTEXT: f"question left out, whose paragraph {also}",
         }
         lines = []
         for name, line in what.items():
@@ -171,27 +174,31 @@ class Squad(Answered):
     def splits(self) -> Splits:
         """Reads the source and divides it by article."""
         reading = Reading()
-        parts = self._read(reading)
-        standing = [[Standing(q.title, same_context(q.context)) for q in part] for part in parts]
-        division = self._divide(*_two(standing), reading.lost())
+        training, evaluation = self._read(reading)
+        lost = reading.lost()
+        division = self._divide(_standing(training), _standing(evaluation), lost)
         pools: dict[Split, list[Question]] = {split: [] for split in SPLITS}
-        for part, splits in zip(parts, division.parts, strict=True):
-            for question, split in zip(part, splits, strict=True):
-                if split is not None:
-                    pools[split].append(question)
-        tables = {split: table(_examples(pool)) for split, pool in pools.items()}
-        notes = dict(+(reading.notes + division.notes))
-        return Splits(**tables, quarantined=reading.quarantined, notes=notes, faults=division.faults)
+        splits = chain(division.training, division.evaluation)
+        for question, split in zip(chain(training, evaluation), splits, strict=True):
+            if split is not None:
+                pools[split].append(question)
+        return Splits(
+            **{split: table(_examples(pool)) for split, pool in pools.items()},
+            quarantined=reading.quarantined,
+            notes=dict(+(reading.notes + division.notes)),
+            faults=self._faults(division, lost),
+        )
 
     def _on_hub(self) -> str:
         """The data set with its commit."""
         repo, _, revision = self.data.removeprefix("hub:").partition("@")
         return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
 
-    def _surveyed(self) -> _Division:
-        """The splits of questions in local files."""
+    def _surveyed(self) -> tuple[Survey, Division]:
+        """What is known of local files, and the splits of their questions."""
         found = survey(self._files())
-        return self._divide(*_two(found.questions), found.lost)
+        training, *rest = found.questions
+        return found, self._divide(training, rest[0] if rest else (), found.lost)
 
     def _files(self) -> list[Path]:
         return part_files(home_path(self.data))
@@ -209,7 +216,7 @@ class Squad(Answered):
         files = squad_shifts_files()
         return list(reading.file(files["new_wiki"])), list(reading.file(files["squaddev"]))
 
-    def _divide(self, training: Sequence[Standing], evaluation: Sequence[Standing], lost: str) -> _Division:
+    def _divide(self, training: Sequence[Standing], evaluation: Sequence[Standing], lost: str) -> Division:
         """The splits of questions.
 
         Raises:
@@ -222,64 +229,20 @@ class Squad(Answered):
                 f"splitting by article needs at least {least} articles, but {self.data} has "
                 f"{len(articles)}{lost}; add articles or choose other data"
             )
-        parts, notes = _divided(training, evaluation)
-        why = f"{' and '.join(self.told(notes))}{lost}; add articles with paragraphs of their own"
-        faults = {
+        return divide(training, evaluation)
+
+    def _faults(self, division: Division, lost: str) -> dict[Split, str]:
+        """Why splits have no question."""
+        why = f"{' and '.join(self.told(division.notes))}{lost}; add articles with paragraphs of their own"
+        return {
             split: f"{self.data} leaves no question for {split}: {why}"
-            for split in SPLITS
-            if not any(split in part for part in parts)
+            for split, size in division.sizes.items()
+            if not size
         }
-        return _Division(parts, notes, faults)
 
 
-class _Division(NamedTuple):
-    """The splits of questions.
-
-    Attributes:
-        parts: of each question to train on and of each to evaluate on; None for those that are left out.
-        notes: their numbers, by what they share with a later split: `shared_article`, `shared_context`.
-        faults: why a split has no question.
-    """
-
-    parts: tuple[list[Split | None], list[Split | None]]
-    notes: Counter[str]
-    faults: dict[Split, str]
-
-
-def _divided(
-    training: Sequence[Standing], evaluation: Sequence[Standing]
-) -> tuple[tuple[list[Split | None], list[Split | None]], Counter[str]]:
-    """The parts and notes of a division: by article, then by what splits share.
-
-    Articles of a training part are all trained on, where there is another part to evaluate on.
-    """
-    places = (split_in_halves if evaluation else split_in_order)({q.title for q in evaluation or training})
-    notes: Counter[str] = Counter()
-    evaluated: list[Split | None] = [places[question.title] for question in evaluation]
-    trained: list[Split | None] = [places.get(question.title, "train") for question in training]
-    if evaluation:
-        # An article of both parts belongs to the evaluation, and then is not trained on.
-        trained = [None if question.title in places else "train" for question in training]
-        notes["shared_article"] = trained.count(None)
-    taken: set[Hashable] = set()
-    for split in reversed(SPLITS):
-        own = set()
-        for questions, splits in ((training, trained), (evaluation, evaluated)):
-            for i, question in enumerate(questions):
-                if splits[i] != split:
-                    continue
-                if question.context in taken:
-                    splits[i] = None
-                    notes["shared_context"] += 1
-                else:
-                    own.add(question.context)
-        taken |= own
-    return (trained, evaluated), notes
-
-
-def _two(parts: Sequence[Sequence[Standing]]) -> tuple[Sequence[Standing], Sequence[Standing]]:
-    """The part to train on and the one to evaluate on; the second is empty where there is only one."""
-    return parts[0], parts[1] if len(parts) == 2 else ()
+def _standing(questions: Iterable[Question]) -> list[Standing]:
+    return [Standing(question.title, same_context(question.context)) for question in questions]
 
 
 def _examples(questions: Sequence[Question]) -> Iterable[Example]:

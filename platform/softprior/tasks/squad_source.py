@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, repeat
@@ -18,6 +18,7 @@ from softprior.results.files import version_of
 from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
+from softprior.tasks.squad_splits import Standing
 
 _SAMPLE = 100
 """Most questions of a survey's sample."""
@@ -204,18 +205,6 @@ class Reading:
         if not isinstance(start, int) or start < 0 or not context.startswith(text, start):
             self.notes["answer_start_mended"] += 1
         return text.strip()
-
-
-class Standing(NamedTuple):
-    """Where a question stands, which decides about its split.
-
-    Attributes:
-        title: the article's.
-        context: what the paragraph and its copies have in common, or a number that stands for it.
-    """
-
-    title: str
-    context: Hashable
 
 
 class Survey(NamedTuple):
