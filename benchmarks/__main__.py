@@ -62,12 +62,12 @@ PARTS = {
     "hosted-2": _part("hosted --trials 2 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 6, 1),
     "hosted-8": _part("hosted --trials 8 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 20, 1),
     "hosted": _part("hosted --trials 4 --context 160 --steps 6 --tokens 1080 --rounds {rounds}", 10, 1),
-    "start": _part("first_step --floor --runs {rounds}", 1),
+    "start": _part("first_step --floor --runs {rounds}", 2),
     "growth": _part("overhead --rounds {rounds} --trials 100 --dry-run-trials 0", 5, 1),
     "growth-1000": _part("overhead --rounds 1 --trials 1000 --dry-run-trials 0", 11, 1),
     "contention": _part("contention --rounds {rounds}", 1),
     "plan": _part("overhead --rounds {rounds} --trials 0", 0.5),
-    # The longest come last.
+    # Batches of 32 rows, and the longest study, come last.
     "trainer-32": _part("trainer_step --batch 32 --pieces 2 --steps 8 --rounds {rounds}", 12, 1),
     "trainer-prefix-32": _part(
         "trainer_step --method prefix --batch 32 --pieces 2 --steps 8 --rounds {rounds}", 12, 1

@@ -2,7 +2,7 @@
 
 One worker imports torch and transformers, loads the model as transformers does, and makes one step of a
 prompt, forward and back. There is no plan, prior, data set, validation, baseline, record or Ray Tune, and
-nothing runs beside it. With --bare the process does this itself, without Ray: no worker can be there sooner.
+nothing runs beside it. With --bare the process does this itself, without Ray.
 """
 
 from __future__ import annotations

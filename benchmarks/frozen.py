@@ -2,7 +2,8 @@
 
 Same model, same batch, same vectors; medians of interleaved rounds, one JSON line per method. Seconds are CPU
 seconds of the process, and on a GPU those of a clock. The first step computes what is kept, the first step of
-another trial reads it from files, later steps have it in memory. `--shape llama-3.2-1b` takes random weights
+another process reads it from files, and later steps have it in memory; first steps also check on two short
+rows that starting there gives what whole passes give. `--shape llama-3.2-1b` takes random weights
 of that shape on a GPU, in bfloat16, as `benchmarks.gpu` does; SQuAD on SmolLM2 is what it takes otherwise.
 """
 
@@ -106,6 +107,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     options = parser.parse_args()
+    if options.shape and options.json:
+        parser.error("--json is for results of a model on CPUs; leave out --shape or --json")
     limit_threads(options.threads)
     if options.shape:
         host, batch = random_host(options.shape, torch.device(options.device)), random_batch(options.rows)
@@ -137,7 +140,7 @@ def tell_all(what: str, found: dict[str, Any]) -> None:
     """Prints the rows of the table."""
     for name, taken, ratios in (
         ("steps", "kept", "ratios"),
-        ("first step of another trial", "from_files", "ratios_from_files"),
+        ("first step of another process", "from_files", "ratios_from_files"),
     ):
         tell(
             Result(

@@ -5,6 +5,7 @@ whose peer is a loop over plain transformers, with vectors at every block on bot
 of the process and wall time, as the median ratio over interleaved pairs, in three settings: the same
 right-padded batch, an epoch of mixed lengths (the peer in shuffled batches padded to the longest row,
 softprior in its own batches), and the same with softprior's batches, which are grouped by length, for both.
+Before anything is timed, each side makes a step on the first batch and one on the longest.
 Peak memory is that of a process of its own for each, measured before anything else is loaded. Where the
 peer's step takes too much of it beside softprior, `--pieces` has it accumulate gradients, except when its
 memory is measured. Each side is a process of its own: softprior's starts as a trial's worker does, the peer's
@@ -146,6 +147,8 @@ def alone(options: argparse.Namespace) -> None:
 
     (first,) = steps([range(options.batch)])
     epochs = {"mixed lengths": shuffled if options.alone == "peer" else grouped, "grouped by length": grouped}
+    longest = max(grouped, key=lambda chosen: sum(len(rows[i].tokens) for i in chosen))
+    epochs["longest batch"] = [longest]
     works = {name: steps(batches) for name, batches in epochs.items()} | {"same batch": [first]}
 
     def loss_and_gradient() -> tuple[float, list[float]]:
@@ -198,8 +201,8 @@ def main() -> None:
 
     memory = {of: memory_of(of, options.threads) for of in SIDES}
     ours, peer = (started("benchmarks.peft_step", of, options.threads) for of in SIDES)
-    # This is the warm-up too.
     require_equal(peer.ask("step"), ours.ask("step"))
+    peer.ask("longest batch"), ours.ask("longest batch")  # from here on, memory has been touched before
     results: dict[str, Any] = {name: compare(name, peer, ours, options.pairs) for name in SETTINGS}
     shares = []
     for _ in range(options.pairs if options.method == "soft" else 0):

@@ -21,7 +21,7 @@ DRAWS = 9999
 """Number of random flips of signs in a test that does not count them all."""
 
 BLOCK = 256
-"""Seeds whose signs become numbers of eight bytes at a time; for thousands they would take gigabytes."""
+"""Number of seeds whose signs become numbers of eight bytes at a time; thousands would take gigabytes."""
 
 ROUNDING = 1e-12
 """Relative to the largest sum: equal sums in another order differ by less."""

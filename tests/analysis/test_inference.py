@@ -28,6 +28,7 @@ from analysis.inference import (
 )
 from analysis.inference.values import EQUIVALENCE, LOSS, SHARE, Interval, PerExample
 from benchmarks.findings_rules import overall as overall_covered
+from softprior.seeding import numpy_generator
 
 NINE = np.random.default_rng(1).normal(0.3, 1, 9)
 
@@ -48,6 +49,9 @@ def test_thousands_of_seeds_are_flipped_without_gigabytes():
     count = 2 * permutation.BLOCK + 88
     signs = permutation.flips(count)
     assert signs.nbytes == count * (1 + permutation.DRAWS)
+    drawn = numpy_generator(0, "sign flips", count).integers(0, 2, (count, 1 + permutation.DRAWS))
+    assert (signs[:, 1:] == 1 - 2 * drawn[:, 1:]).all()
+    assert (signs[:, 0] == 1).all()
     differences = np.random.default_rng(0).normal(0.05, 1, (3, count))
     sums = differences @ signs.astype(float)
     share = (np.abs(sums) >= np.abs(sums[:, :1])).mean(-1)

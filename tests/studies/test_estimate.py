@@ -15,6 +15,7 @@ from softprior.studies.components import Components
 from softprior.studies.estimate import (
     BLOCK_SECONDS,
     GPU_FLOPS,
+    WIDE,
     Cost,
     hours,
     total_cost,
@@ -180,10 +181,12 @@ def test_hours_of_a_known_model():
     gpu = hours(Cost(10**6, 0), smol, 1, 1.0)
     assert gpu == pytest.approx(hours(Cost(10**6, 0), smol, 1, 0.0) * CORE_FLOPS / GPU_FLOPS)
     assert hours(Cost(10**6, 0), smol, 1, 0.5) == pytest.approx(2 * gpu)
-    # A pass takes the same time on top, whatever it runs on.
-    for cpus, gpus in ((1, 0.0), (4, 0.0), (1, 1.0)):
+    # A pass takes the same time on top on any number of CPUs; the rate of a GPU has it in it.
+    for cpus, gpus, blocks in ((1, 0.0, 30), (4, 0.0, 30), (1, 1.0, 0)):
         more, less = (hours(Cost(10**6, 0, passes), smol, cpus, gpus) for passes in (1000, 0))
-        assert more - less == pytest.approx(1000 * 30 * BLOCK_SECONDS / 3600)
+        assert more - less == pytest.approx(1000 * blocks * BLOCK_SECONDS / 3600)
+    wider = smol._replace(shape=smol.shape._replace(hidden=4 * WIDE))
+    assert hours(Cost(10**6, 0), wider, 2, 0.0) == hours(Cost(10**6, 0), smol, 2, 0.0)
 
 
 def test_hours_of_a_folder_and_of_a_model_of_unknown_size(tmp_path: Path):
@@ -191,6 +194,6 @@ def test_hours_of_a_folder_and_of_a_model_of_unknown_size(tmp_path: Path):
     here = known_model(ModelSpec(id=str(save_model(model, tmp_path))))
     found = hours(Cost(0, 10**9), here, 1, 0.0)
     count = sum(weight.numel() for weight in model.parameters())
-    narrow = (here.shape.hidden / 576) ** 0.5
+    narrow = (here.shape.hidden / WIDE) ** 0.5
     assert found == pytest.approx(2 * count * 10**9 / (narrow * CORE_FLOPS) / 3600)
     assert hours(Cost(1, 1), here._replace(parameters=None), 1, 0.0) is None

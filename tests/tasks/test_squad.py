@@ -116,17 +116,23 @@ def test_nothing_evaluated_is_trained_on(source, write, tmp_path):
     ]
 
 
-def test_lengths_are_sampled_until_they_are_known(source, write, tokenizer):
-    """Of the first question of each article; those of the catalogue's data are never read for a plan."""
+def test_lengths_are_sampled_before_a_file_is_tokenised(source, write, tokenizer):
+    """Of the first question of each article that fits; the catalogue's data are not read for a plan."""
+
+    def length(article):
+        context, one = article["paragraphs"][0]["context"], article["paragraphs"][0]["qas"][0]
+        text = f"{context}\nQuestion: {one['question']}\nAnswer: {one['answers'][0]['text']}"
+        return len(tokenizer(text)["input_ids"]) + 1
+
+    lengths = [length(article) for article in source["data"]]
     task = Squad(data=write(source))
-    firsts = [article["paragraphs"][0] for article in source["data"]]
-    asked = [(one["context"], one["qas"][0]) for one in firsts]
-    texts = [
-        f"{context}\nQuestion: {one['question']}\nAnswer: {one['answers'][0]['text']}"
-        for context, one in asked
-    ]
-    mean = fmean(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
-    assert task.sampled(lambda: tokenizer) == pytest.approx(mean)
+    assert task.sampled(lambda: tokenizer) == pytest.approx(fmean(lengths))
+    long = source["data"][0]["paragraphs"][0]
+    long["context"] += " and so on" * 500
+    assert Squad(data=write(source, "long.json")).sampled(lambda: tokenizer) == pytest.approx(
+        fmean(lengths[1:])
+    )
+    assert Squad(data=write(source), context_tokens=16).sampled(lambda: tokenizer) is None
     assert task.sampled(lambda: None) is None
     assert Squad().sampled(lambda: tokenizer) is None
 
@@ -140,9 +146,7 @@ def test_a_split_that_shares_all_it_has_is_refused_by_the_plan_where_it_is_neede
             question["id"] += f"-{number}"
             question["question"] += str(number)
     task = Squad(data=write(source))
-    with pytest.raises(
-        UserError, match=r"leaves no question for train: \d+ questions left out, whose paragraph"
-    ):
+    with pytest.raises(UserError, match=r"leaves no question for train: \d+ questions left out, whose"):
         task.check_data()
     task.check_test_data()
     splits = task.splits()
@@ -150,21 +154,42 @@ def test_a_split_that_shares_all_it_has_is_refused_by_the_plan_where_it_is_neede
     assert len(splits.test) > 0
 
 
-@pytest.mark.parametrize("starts", [[], [0], [0, None, 7, 9], [1, 2, 3], None])
-def test_no_answer_is_lost_for_want_of_where_it_starts(write, starts):
-    """Records as the hub has them, one list of texts and one of numbers."""
-    given = {"text": ["a", "mat", "cat"]} | ({} if starts is None else {"answer_start": starts})
-    rows = [
-        {"id": str(i), "title": str(i), "context": f"a mat {i} a cat", "question": "?", "answers": given}
+def asked(answers):
+    """A row per question, as the hub has them."""
+    return [
+        {"id": str(i), "title": str(i), "context": f"a mat {i} a cat", "question": "?", "answers": answers}
         for i in range(5)
     ]
+
+
+def answers_of(splits):
+    return {answers for split in SPLITS for answers in map(tuple, getattr(splits, split)["answers"])}
+
+
+@pytest.mark.parametrize("starts", [[], [0], [0, None, 7, 9], [1, 2, 3], None])
+def test_no_answer_is_lost_for_want_of_where_it_starts(write, monkeypatch, starts):
+    """In records, one list of texts and one of numbers. Where answers were once lost, ids are others."""
+    rows = asked({"text": ["a", "mat", "cat"]} | ({} if starts is None else {"answer_start": starts}))
     task = Squad(data=write({"data": rows}))
-    splits = task.splits()
-    assert {answers for split in SPLITS for answers in map(tuple, getattr(splits, split)["answers"])} == {
-        ("a", "mat", "cat")
-    }
-    once_left_out = starts is not None and len(starts) < 3
-    assert task.fingerprint().endswith("-all-answers") == once_left_out
+    assert answers_of(task.splits()) == {("a", "mat", "cat")}
+    once_lost = starts is not None and len(starts) < 3
+    assert task.fingerprint().endswith("-all-answers") == once_lost
+    use(monkeypatch, {"train": rows[:3], "validation": rows[3:]}.__getitem__)
+    monkeypatch.setattr("softprior.tasks.squad.hub_dataset_commit", lambda *_: "c")
+    hub = Squad(data="hub:somebody/questions")
+    assert answers_of(hub.splits()) == {("a", "mat", "cat")}
+    assert hub.fingerprint() == "somebody/questions@c-respaced-all-answers"
+    assert Squad(data="hub:rajpurkar/squad").fingerprint() == "rajpurkar/squad@c-respaced"
+
+
+def test_answers_that_never_counted_change_no_id(write):
+    given = {"text": ["mat", "nowhere", ""], "answer_start": [0]}
+    task = Squad(data=write({"data": asked(given)}))
+    assert not task.fingerprint().endswith("-all-answers")
+    assert answers_of(task.splits()) == {("mat",)}
+    assert task.told(task.look().notes) == [
+        "10 answers left out, empty or not in the paragraph, beside others that are"
+    ]
 
 
 def test_malformed_rows_are_set_aside_and_named(source, write):

@@ -22,12 +22,12 @@ GPU_FLOPS = 100e12
 32 rows reach 244e12, of 128 rows 272e12 (docs/log.md); other GPUs have not been measured."""
 
 BLOCK_SECONDS = 1.5e-3
-"""Seconds per block and pass besides the products, from steps of `tiny` on a few tokens. Small models and
-short texts take little else."""
+"""Seconds per block and pass besides the products on a CPU, from steps of `tiny` on a few tokens
+(docs/log.md). It is most of the time that small models and short texts take. `GPU_FLOPS` includes it."""
 
 WIDE = 576
-"""Hidden dimensions of SmolLM2, from which `CORE_FLOPS` is. Operations of a narrower model are less
-efficient: with the 128 dimensions of `tiny` a core reaches about half of that."""
+"""Hidden dimensions of SmolLM2, with which `CORE_FLOPS` was measured. Operations of a narrower model are less
+efficient: with the 128 dimensions of `tiny` a core reaches 0.3 to 0.5 of it (docs/log.md)."""
 
 NOTHING: Mapping[str, int] = {}
 """Where no trial goes on from another one."""
@@ -39,7 +39,7 @@ class Cost(NamedTuple):
     Attributes:
         trained: positions that go forward and backward.
         evaluated: positions that go forward only.
-        passes: of batches through the model; the way back counts as two.
+        passes: number of passes of batches through the model; a backward pass counts as two.
     """
 
     trained: int
@@ -52,7 +52,7 @@ class Cost(NamedTuple):
         return Cost(*map(sum, zip(self, other, strict=True)))
 
     def times(self, count: int) -> Cost:
-        """The same work over and over."""
+        """This work, done `count` times."""
         return Cost(*(count * part for part in self))
 
     def flops(self, parameters: int) -> float:
@@ -149,10 +149,12 @@ def hours(cost: Cost, model: KnownModel, cpus: int, gpus: float) -> float | None
     """Hours of machine time for this work; None while the model's size is not known here."""
     if model.parameters is None:
         return None
+    products = cost.flops(model.parameters)
+    if gpus:
+        return products / (gpus * GPU_FLOPS) / 3600
     blocks, width = (0, None) if model.shape is None else (model.shape.blocks, model.shape.hidden)
     narrow = min(1.0, math.sqrt((width or WIDE) / WIDE))
-    speed = gpus * GPU_FLOPS if gpus else cpus * narrow * CORE_FLOPS
-    return (cost.flops(model.parameters) / speed + cost.passes * blocks * BLOCK_SECONDS) / 3600
+    return (products / (cpus * narrow * CORE_FLOPS) + cost.passes * blocks * BLOCK_SECONDS) / 3600
 
 
 def trials_at_once(resources: ResourcesSpec) -> int:

@@ -15,7 +15,7 @@ FEWEST = 16
 """Answers below which there is a note: the 95% interval of their accuracy can reach more than 0.25 to either
 side."""
 
-_UNTESTED = ("train_", "validation_", "label_")
+_UNTESTED = ("train_", "validation_", "label_", "shared_")
 """How notes begin that concern other splits than the one for tests."""
 
 WIDTH = 0.98

@@ -37,6 +37,7 @@ _ARTICLES = len(SPLITS)
 _QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
 _RESPACED = "-respaced"
 _ALL_ANSWERS = "-all-answers"
+_OFFICIAL = "rajpurkar/squad@"
 
 
 class Squad(Answered):
@@ -71,8 +72,8 @@ class Squad(Answered):
         """Identifies the catalogue's entry, the local files' contents, or the hub's commit.
 
         It is marked where an answer may span several lines, and where a question has more answers than
-        `answer_start` has numbers. Such answers were once trained unchanged, or left out, and results of
-        those rows must not be taken for results of these.
+        `answer_start` has numbers, as data of the hub other than SQuAD itself may have. Such answers were
+        once trained unchanged, or left out, and results of those rows must not be taken for results of these.
         """
         if is_path(self.data):
             files = self._files()
@@ -81,7 +82,8 @@ class Squad(Answered):
             found += _ALL_ANSWERS if seen.unpaired else ""
             return found + (_RESPACED if any("\n" in answer for answer in seen.odd) else "")
         if self.data.startswith("hub:"):
-            return f"{self._on_hub()}{_RESPACED}"
+            found = self._on_hub()
+            return found + _RESPACED + ("" if found.startswith(_OFFICIAL) else _ALL_ANSWERS)
         return data_fingerprint(self.data)
 
     @property
@@ -104,31 +106,29 @@ class Squad(Answered):
         if not is_path(self.data):
             return Look()
         found, division = self._surveyed()
-        notes = {**found.look.notes, **division.notes, **self.short(division.sizes)}
+        notes = {**found.look.notes, **+division.notes, **self.short(division.sizes)}
         return found.look._replace(notes=notes)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
-        """How many questions or answers are left out, or have an id or article that no file gives."""
+        """How many questions or answers are left out, and how many have an id or article made for them."""
         also = "is also in a split that is evaluated on"
         what = {
-            "ids_made": "question without a unique id; the position in the file serves as one",
-            "titles_made": "question without a title; the document or the paragraph serves as one",
-            "answers_removed": "answer left out, whose text is not in the paragraph; the question has others",
-            SHARED_ARTICLE: f"question left out, whose article {also}",
-            SHARED_CONTEXT: f"question left out, whose paragraph {also}",
+            "ids_made": ("question", "without a unique id; the position in the file serves as one"),
+            "titles_made": ("question", "without a title; the document or the paragraph serves as one"),
+            "answers_removed": ("answer", "left out, empty or not in the paragraph, beside others that are"),
+            SHARED_ARTICLE: ("question", f"left out, whose article {also}"),
+            SHARED_CONTEXT: ("question", f"left out, whose paragraph {also}"),
         }
-        lines = []
-        for name, line in what.items():
-            noun, _, rest = line.partition(" ")
-            lines += [f"{counted(notes[name], noun)} {rest}"] if notes.get(name) else []
-        return lines
+        return [
+            f"{counted(notes[name], noun)} {line}" for name, (noun, line) in what.items() if notes.get(name)
+        ]
 
     def positions(self) -> int:
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""
         return min(180 + self.turns(), round(0.8 * self.context_tokens))
 
     def sampled(self, here: Callable[[], Tokenizer | None]) -> float | None:
-        """Of local files, the mean over a question of each of some articles."""
+        """Of local files, the mean over the first questions of up to 100 articles."""
         tokenizer = here() if is_path(self.data) else None
         if tokenizer is None:
             return None
@@ -232,7 +232,7 @@ class Squad(Answered):
         return divide(training, evaluation)
 
     def _faults(self, division: Division, lost: str) -> dict[Split, str]:
-        """Why splits have no question."""
+        """For each split without a question, why it has none."""
         why = f"{' and '.join(self.told(division.notes))}{lost}; add articles with paragraphs of their own"
         return {
             split: f"{self.data} leaves no question for {split}: {why}"

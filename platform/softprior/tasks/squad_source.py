@@ -21,7 +21,7 @@ from softprior.tasks.squad_files import LAYOUT, is_nested, items
 from softprior.tasks.squad_splits import Standing
 
 _SAMPLE = 100
-"""Most questions of a survey's sample."""
+"""Largest number of questions in a survey's sample."""
 _ODD = re.compile(r"[\n<\[{]")
 
 
@@ -40,15 +40,15 @@ class Reading:
     """What all files of one source have yielded besides questions.
 
     Attributes:
-        notes: `answer_start_mended` counts answers that occur elsewhere than their row says,
-            `answers_removed` answers that do not occur, where others do, `ids_made` questions without
-            an id of their own, `titles_made` those without a title.
+        notes: `answer_start_mended` counts answers whose row does not say where they occur, or says it
+            wrongly, `answers_removed` answers that do not occur, where others do, `ids_made` questions
+            without an id of their own, `titles_made` those without a title.
         ids: of all questions so far.
         seen: their own ids, if they have any, texts and paragraphs.
         admitted: number of questions that SQuAD v1.1, taken literally, would leave out.
         doubled: number of rows that are malformed because a member that is read is there twice.
         renumbered: number of questions of which a name is a number in another form than a float's, as 1.10.
-        unpaired: number of questions that have more answers than `answer_start` has numbers.
+        unpaired: number of questions with a usable answer beyond the numbers of `answer_start`.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -171,7 +171,8 @@ class Reading:
         key = (given, text, context)
         if key in self.seen:
             return Malformed(f"the id '{given}' appears twice" if given else "it appears twice")
-        usable = [found for answer in answers if (found := self._answer(answer, context))]
+        found = [self._answer(answer, context) for answer in answers]
+        usable = [text for text in found if text]
         if not usable:
             return Malformed("no answer's text stands in the context")
         name = self._own_id(given, file, at)
@@ -180,7 +181,7 @@ class Reading:
         self.notes["answers_removed"] += len(answers) - len(usable)
         self.notes["ids_made"] += name != given
         self.notes["titles_made"] += _name(article.get("title")) is None
-        self.unpaired += _is_unpaired(raw["answers"])
+        self.unpaired += any(found[_numbered(raw["answers"], len(found)) :])
         self.admitted += not (
             nested
             and name == raw.get("id")
@@ -332,11 +333,12 @@ def _answers(given: object) -> list[object] | Malformed:
     return found or Malformed("there are no answers")
 
 
-def _is_unpaired(answers: object) -> bool:
+def _numbered(given: object, answers: int) -> int:
+    """How many of the answers have a number: all, unless they are one object of two lists that differ."""
     texts, starts = (
-        (answers.get("text"), answers.get("answer_start")) if isinstance(answers, dict) else (None, None)
+        (given.get("text"), given.get("answer_start")) if isinstance(given, dict) else (None, None)
     )
-    return isinstance(texts, list) and isinstance(starts, list) and len(starts) < len(texts)
+    return len(starts) if isinstance(texts, list) and isinstance(starts, list) else answers
 
 
 def _number(raw: dict[str, object]) -> Malformed | None:

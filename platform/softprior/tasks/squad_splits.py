@@ -30,7 +30,7 @@ class Division(NamedTuple):
 
     Attributes:
         training, evaluation: the split of each question of the two parts; None for those that are left out.
-        notes: their numbers, by what they share with a later split.
+        notes: number of questions left out, by what they share with a later split.
     """
 
     training: list[Split | None]
