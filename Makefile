@@ -8,6 +8,7 @@ STUDY ?= jobs/studies/quickstart.yaml
 LONG := tests/activations/test_passes_in_turns.py tests/analysis/figures/test_activations.py \
   tests/models/test_encoder_decoder.py tests/models/test_encoder_decoder_contract.py tests/models/test_hosted.py \
   tests/models/test_lanes.py tests/models/test_local_contract.py tests/models/test_sharded.py \
+  tests/priors/test_vae.py \
   tests/studies/test_own_components.py tests/test_call_path.py tests/test_shapes.py \
   tests/tracking/test_mlflow_tracker.py tests/training/test_trial.py
 
