@@ -107,6 +107,22 @@ def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
     return reached
 
 
+def _row(name: str, points: list[Reached], goal: float | None = None) -> Result:
+    times = [one.seconds for one in points]
+    return Result(
+        name=name,
+        value=median(times),
+        low=min(times),
+        high=max(times),
+        seconds=median(times),
+        cpu=median(one.cpu for one in points),
+        unit="s",
+        goal=goal,
+        most=True,
+        rounds=len(times),
+    )
+
+
 def main() -> None:
     """Prints one line a run."""
     parser = argparse.ArgumentParser(
@@ -140,35 +156,9 @@ def main() -> None:
                     ends.append(Reached(end.seconds - last.seconds, end.cpu - last.cpu))
                     line += f"; {ends[-1].seconds:.1f} s from the last trial's record to the end"
                 print(line, flush=True)
-    times = [one.seconds for one in ours]
-    closing = [one.seconds for one in ends]
     if options.json:
-        tell(
-            Result(
-                name="from the command to the first step",
-                value=median(times),
-                low=min(times),
-                high=max(times),
-                seconds=median(times),
-                cpu=median(one.cpu for one in ours),
-                unit="s",
-                goal=10,
-                most=True,
-                rounds=len(times),
-            )
-        )
-        tell(
-            Result(
-                name="from the last trial's record to the end of the command, its report included",
-                value=median(closing),
-                low=min(closing),
-                high=max(closing),
-                seconds=median(closing),
-                cpu=median(one.cpu for one in ends),
-                unit="s",
-                rounds=len(closing),
-            )
-        )
+        tell(_row("from the command to the first step", ours, goal=10))
+        tell(_row("from the last trial's record to the end of the command, its report included", ends))
     scripts = (("with Ray and transformers", floors), ("with transformers and without Ray", bares))
     for what, theirs in scripts if options.json and floors else ():
         ratios = [other.seconds / one.seconds for other, one in zip(theirs, ours, strict=True)]
@@ -178,7 +168,7 @@ def main() -> None:
                 value=median(ratios),
                 low=min(ratios),
                 high=max(ratios),
-                ours=median(times),
+                ours=median(one.seconds for one in ours),
                 peer=median(one.seconds for one in theirs),
                 cpu=median(one.cpu for one in ours),
                 unit="times (s)",
