@@ -9,7 +9,7 @@ from rich.text import Text
 
 from analysis.narrow import Column, tables
 from softprior.inputs.labels import short_ids
-from softprior.studies.search.summary import Summary
+from softprior.studies.search.summary import ENOUGH, Summary
 
 
 def best_table(summary: Summary, title: str, width: int) -> RenderableType:
@@ -45,7 +45,10 @@ def importance_table(summary: Summary, width: int) -> RenderableType | None:
         Column(objective, [f"{found[name]:.0%}" if name in found else "" for name in names])
         for objective, found in zip(summary.objectives, summary.importances, strict=True)
     ]
-    return Group(Text("importance"), *tables([Column("parameter", names, True), *shares], width))
+    title = "importance"
+    if summary.chancy:
+        title += f" (mostly chance: fewer than {ENOUGH} finished proposals per parameter)"
+    return Group(Text(title), *tables([Column("parameter", names, True), *shares], width))
 
 
 def _line(chosen: Iterable[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.narrow import Column, tables
-from softprior.inputs.labels import NO_TERMS, Axes, common, common_in_words, short_ids
+from softprior.inputs.labels import NO_TERMS, Axes, common, common_in_words, counted, short_ids
 from softprior.inputs.specs import REPEATS, Rate
 
 AXES = Axes._fields
@@ -53,7 +53,11 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
     same, said = common(own.values()), common_in_words(own.values(), AXES[1:])
     parts: list[RenderableType] = [Text(f"{title}: {said}" if said else title, style="bold")]
     if many:
-        parts.append(Text(f"means over seeds of {count:,} trials; trials.parquet has each of them"))
+        averaged = int(settings["seeds"].sum())
+        without = f"; {counted(count - averaged, 'repeated trial')} left out" if averaged < count else ""
+        parts.append(
+            Text(f"means over seeds of {averaged:,} trials{without}; trials.parquet has each of them")
+        )
     for task, rows in finished.groupby("task_label", sort=False):
         told = rows.to_dict("records")
         baseline = _number(told[0]["baseline_loss"])

@@ -34,9 +34,10 @@ import yaml
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from benchmarks.asked import Asked, answer, as_script, as_worker
-from benchmarks.result import Result, tell
-from benchmarks.sides import timed
+from benchmarks.asked import Asked, Times, answer, as_script, as_worker, medians, timed
+from benchmarks.needed import needed
+from benchmarks.result import of_rounds, tell
+from benchmarks.watched import resident
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
@@ -158,6 +159,14 @@ def usual(model: ModelSpec, given: list[Text], chosen: list[Text]) -> Callable[[
     return run
 
 
+def counted_operations(model: ModelSpec, given: list[Text]) -> tuple[int, float]:
+    """Tokens of all passes over the texts, and the operations that they need."""
+    network: Any = load_local(model).host._model
+    read = passes(given, followed(given, len(given) // 2), BATCH, 0)
+    found = needed(network, {}, (batch_of(at.texts) for at in read), backward=False)
+    return found.tokens, found.operations
+
+
 def alone(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
     """Peak memory of one way in MB, and what the process held before it began."""
     limit_threads(threads)
@@ -167,15 +176,9 @@ def alone(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
     else:
         run = prepared(way, spec, texts(tokens, load_local(spec).host.info().vocabulary))
     Path("/proc/self/clear_refs").write_text("5")  # the peak of loading the model is not of interest
-    before = status("VmRSS")
+    before = resident("VmRSS")
     run()
-    return {"before": before, "peak": status("VmHWM")}
-
-
-def status(field: str) -> float:
-    """A number of kilobytes that Linux has of this process, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1e3
+    return {"before": before, "peak": resident("VmHWM")}
 
 
 def in_shards(model: ModelSpec, tokens: int) -> Callable[[], object]:
@@ -257,13 +260,14 @@ def slope(model: str, tokens: int) -> bool:
                 sys.exit(why)
             partials = run.partials("words")  # none after the vocabulary's shard
             read = sum(shard["tokens"] for partial in partials for shard in partial.shards.values())
-            points.append((read / 1e6, status("VmRSS")))
+            points.append((read / 1e6, resident("VmRSS")))
             if len(points) % 16 == 0:
                 print(f"{read:,} tokens: {points[-1][1]:.0f} MB", flush=True)
         x, y = np.array(points[len(points) // 5 :]).T
         print(
             f"{len(points):,} shards: {y[0]:.0f} MB after {x[0]:.2f} million tokens, {y[-1]:.0f} after "
-            f"{x[-1]:.2f}, {status('VmHWM'):.0f} at most; {np.polyfit(x, y, 1)[0]:+.2f} MB per million tokens"
+            f"{x[-1]:.2f}, {resident('VmHWM'):.0f} at most; {np.polyfit(x, y, 1)[0]:+.2f} MB per million "
+            "tokens"
         )
         run_activations(plan, run, nullcontext(), lambda _: None)  # nothing is missing: it merges
         return counted(run, model, folder / "words.txt")
@@ -338,39 +342,44 @@ def main() -> None:
         limit_threads(options.threads)
         spec = ModelSpec(id=options.model)
         given = texts(options.tokens, load_local(spec).host.info().vocabulary)
-        answer({"time": partial(timed, prepared(options.answer, spec, given))})
+        work = partial(timed, prepared(options.answer, spec, given))
+        answer({"time": work, "needed": partial(counted_operations, spec, given)})
         return
     words = ["benchmarks.activations", *sys.argv[1:], "--answer"]
     sides = {way: Asked([*words, way], started_as(way, options.threads)) for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    taken: dict[str, list[Times]] = {way: [] for way in WAYS}
     for turn in range(options.rounds + 1):
         for way, side in sides.items():
-            _, wall = side.ask("time")
+            took = Times(*side.ask("time"))
             if turn:  # the first warms up
-                seconds[way].append(wall)
+                taken[way].append(took)
+    read, operations = sides["statistics"].ask("needed")
     for side in sides.values():
         side.end()
     for way in WAYS:
-        ratios = [a / b for a, b in zip(seconds["forward"], seconds[way], strict=True)]
+        ratios = [a.wall / b.wall for a, b in zip(taken["forward"], taken[way], strict=True)]
+        own = medians(taken[way])
         memory = measured(way, options.model, options.tokens, options.threads)
         print(
-            f"{way:<10} {statistics.median(seconds[way]):6.2f} s   forward alone over it "
+            f"{way:<10} {own.wall:6.2f} s   forward alone over it "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
             f"peak {memory['peak']:.0f} MB, {memory['peak'] - memory['before']:.0f} above the model"
         )
         if options.json and way == "statistics":
             tell(
-                Result(
-                    name="activation statistics: forward passes alone over ours",
-                    value=statistics.median(ratios),
-                    low=min(ratios),
-                    high=max(ratios),
+                of_rounds(
+                    "activation statistics: forward passes alone over ours",
+                    ratios,
+                    "times (s)",
                     goal=0.92,
-                    ours=statistics.median(seconds[way]),
-                    limit=statistics.median(seconds["forward"]),
+                    ours=own.wall,
+                    peer=medians(taken["usual"]).wall,
+                    limit=medians(taken["forward"]).wall,
+                    seconds=own.wall,
+                    cpu=own.cpu,
                     memory=memory["peak"] - memory["before"],
-                    unit="times (s)",
-                    rounds=options.rounds,
+                    tokens=read,
+                    operations=operations,
                 )
             )
 

@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
 
-from benchmarks.asked import Asked, answer, as_script
-from benchmarks.result import Result, tell
+from benchmarks.asked import Asked, Times, answer, as_script, medians, timed
+from benchmarks.result import of_rounds, tell
 
 WAYS: dict[str, dict[str, str]] = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
+
+ROWS, LENGTH = 4, 100
+"""Rows of the step, and tokens of each."""
 
 STEPS = 2
 """Measured steps of a turn, after one that warms up."""
 
 
 def alone() -> None:
-    """Answers with mean seconds and processor seconds of a step."""
+    """Answers with the mean of what steps take."""
     import torch
 
     from benchmarks.packing import batch_of, prompt_of
@@ -35,14 +36,12 @@ def alone() -> None:
 
     torch.set_num_threads(2)
     host = load_local(ModelSpec(id="smollm2-135m-instruct-q4_1", device="cpu")).host
-    batch, prompt = batch_of(4, 100, 0), prompt_of(host.info().hidden, 0)
+    batch, prompt = batch_of(ROWS, LENGTH, 0), prompt_of(host.info().hidden, 0)
 
-    def step() -> tuple[float, float]:
+    def step() -> Times:
         host.loss(prompt, batch, grad=True)
-        wall, cpu = time.perf_counter(), time.process_time()
-        for _ in range(STEPS):
-            host.loss(prompt, batch, grad=True)
-        return (time.perf_counter() - wall) / STEPS, (time.process_time() - cpu) / STEPS
+        took = timed(lambda: [host.loss(prompt, batch, grad=True) for _ in range(STEPS)])
+        return Times(took.cpu / STEPS, took.wall / STEPS)
 
     answer({"step": step})
 
@@ -78,31 +77,25 @@ def main() -> None:
     for one in ways.values():
         one.ask("step")  # the model is loaded, and the processor's caches and threads are ready
     for busy in (False, True):
-        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+        taken: dict[str, list[Times]] = {name: [] for name in WAYS}
         for round_ in range(options.rounds):
             for name, one in ways.items():
                 with busy_loop(busy):
-                    taken[name].append(one.ask("step"))
-            spin, sleep = (taken[name][-1][0] for name in WAYS)
+                    taken[name].append(Times(*one.ask("step")))
+            last = {name: taken[name][-1].wall for name in WAYS}
             print(
-                f"round {round_ + 1}, busy {busy}: spinning {spin:.2f} s, sleeping {sleep:.2f} s", flush=True
+                f"round {round_ + 1}, busy {busy}: spinning {last['spin']:.2f} s, sleeping "
+                f"{last['sleep']:.2f} s",
+                flush=True,
             )
-        ratios = [a[0] / b[0] for a, b in zip(taken["spin"], taken["sleep"], strict=True)]
+        ratios = [spin.wall / sleep.wall for spin, sleep in zip(taken["spin"], taken["sleep"], strict=True)]
         if options.json:
             beside = "a busy loop beside" if busy else "no busy loop beside"
-            tell(
-                Result(
-                    name=f"step of two threads, {beside}: spinning threads' time over sleeping ones'",
-                    value=median(ratios),
-                    low=min(ratios),
-                    high=max(ratios),
-                    ours=median(wall for wall, _ in taken["sleep"]),
-                    peer=median(wall for wall, _ in taken["spin"]),
-                    cpu=median(cpu for _, cpu in taken["sleep"]),
-                    unit="times (s)",
-                    rounds=options.rounds,
-                )
-            )
+            spin, sleep = (medians(taken[name]) for name in WAYS)
+            known = {"ours": sleep.wall, "peer": spin.wall, "seconds": sleep.wall, "cpu": sleep.cpu}
+            known |= {"memory": ways["sleep"].ask("peak"), "tokens": ROWS * LENGTH}
+            row = f"step of two threads, {beside}: spinning threads' time over sleeping ones'"
+            tell(of_rounds(row, ratios, "times (s)", **known))
     for one in ways.values():
         one.end()
 

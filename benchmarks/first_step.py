@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.result import Result, tell
+from benchmarks.result import Result, of_rounds, tell
+from benchmarks.watched import family, pss
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 
@@ -47,13 +48,18 @@ EVERY = 10
 
 
 class Reached(NamedTuple):
-    """A point on the way: seconds from the command on, and processor seconds of all its processes by then.
+    """A point on the way.
 
-    The latter lack what a process has done after the last look at it.
+    Attributes:
+        seconds: from the command on.
+        cpu: processor seconds of all its processes by then, without what one has done after the last look at
+            it.
+        memory: of all of them then (PSS), in MB; at the end, when they are gone, that of the point before.
     """
 
     seconds: float
     cpu: float
+    memory: float
 
 
 def study(results: Path) -> list[Reached]:
@@ -84,7 +90,7 @@ def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
     started = time.perf_counter()
     spent: dict[int, float] = {}
     reached: list[Reached] = []
-    looks = 0
+    looks, memory = 0, 0.0
     with psutil.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             found = len(reached) < len(marks) and marks[len(reached)]()
@@ -95,10 +101,11 @@ def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
                         times = each.cpu_times()
                         spent[each.pid] = times.user + times.system
             if found:
-                reached.append(Reached(seconds, sum(spent.values())))
+                memory = sum(map(pss, family(process.pid)))
+                reached.append(Reached(seconds, sum(spent.values()), memory))
             looks += 1
             time.sleep(0.02)
-        now = Reached(time.perf_counter() - started, sum(spent.values()))
+        now = Reached(time.perf_counter() - started, sum(spent.values()), memory)
         while len(reached) < len(marks) and marks[len(reached)]():  # since the last look
             reached.append(now)
         reached.append(now)
@@ -109,18 +116,9 @@ def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
 
 def _row(name: str, points: list[Reached], goal: float | None = None) -> Result:
     times = [one.seconds for one in points]
-    return Result(
-        name=name,
-        value=median(times),
-        low=min(times),
-        high=max(times),
-        seconds=median(times),
-        cpu=median(one.cpu for one in points),
-        unit="s",
-        goal=goal,
-        most=True,
-        rounds=len(times),
-    )
+    cpu, memory = median(one.cpu for one in points), max(one.memory for one in points)
+    known = {"seconds": median(times), "cpu": cpu, "memory": memory, "goal": goal, "most": True}
+    return of_rounds(name, times, "s", **known)
 
 
 def main() -> None:
@@ -153,7 +151,7 @@ def main() -> None:
                 line = f"run {run + 1}, {name}: {step.seconds:.1f} s to the first step, {step.cpu:.1f} s CPU"
                 if measure is study:
                     last, end = rest
-                    ends.append(Reached(end.seconds - last.seconds, end.cpu - last.cpu))
+                    ends.append(Reached(end.seconds - last.seconds, end.cpu - last.cpu, end.memory))
                     line += f"; {ends[-1].seconds:.1f} s from the last trial's record to the end"
                 print(line, flush=True)
     if options.json:
@@ -162,19 +160,10 @@ def main() -> None:
     scripts = (("with Ray and transformers", floors), ("with transformers and without Ray", bares))
     for what, theirs in scripts if options.json and floors else ():
         ratios = [other.seconds / one.seconds for other, one in zip(theirs, ours, strict=True)]
-        tell(
-            Result(
-                name=f"from the command to the first step: a plain script {what} over ours",
-                value=median(ratios),
-                low=min(ratios),
-                high=max(ratios),
-                ours=median(one.seconds for one in ours),
-                peer=median(one.seconds for one in theirs),
-                cpu=median(one.cpu for one in ours),
-                unit="times (s)",
-                rounds=len(ratios),
-            )
-        )
+        row = _row(f"from the command to the first step: a plain script {what} over ours", ours)
+        sides = {"ours": row.value, "peer": median(one.seconds for one in theirs)}
+        work = {"seconds": row.seconds, "cpu": row.cpu, "memory": row.memory}
+        tell(of_rounds(row.name, ratios, "times (s)", **sides, **work))
 
 
 if __name__ == "__main__":

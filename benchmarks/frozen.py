@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -21,9 +20,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.asked import Times, medians, timed
 from benchmarks.gpu import SHAPES, random_batch, random_host
-from benchmarks.result import Result, tell
+from benchmarks.needed import Needed, needed
+from benchmarks.result import of_rounds, tell
 from benchmarks.sides import BATCH, TOKENS, examples
+from benchmarks.watched import resident
 from softprior.assets.cache import VARIABLE
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import FrozenCache, ModelSpec
@@ -56,7 +58,7 @@ class Bench:
         self.host.keep_rows(KeptRows(FrozenCache()))
         frozen = self.host.frozen
         first, _ = self.taken(step)
-        times: dict[str, list[float]] = {kind: [] for kind in ("whole", "kept", "from_files")}
+        times: dict[str, list[Times]] = {kind: [] for kind in ("whole", "kept", "from_files")}
         found: dict[str, Losses] = {}
         for _ in range(self.rounds):
             for kind, seconds in times.items():
@@ -65,26 +67,37 @@ class Bench:
                     self.host.keep_rows(KeptRows(FrozenCache()))
                 taken, found[kind] = self.taken(step)
                 seconds.append(taken)
+        chosen = {kind: [self.seconds(one) for one in taken] for kind, taken in times.items()}
         return {
-            **{kind: median(seconds) for kind, seconds in times.items()},
-            "ratios": _ratios(times["whole"], times["kept"]),
-            "ratios_from_files": _ratios(times["whole"], times["from_files"]),
-            "first_step": first,
+            **{kind: median(seconds) for kind, seconds in chosen.items()},
+            "wall": {kind: medians(taken).wall for kind, taken in times.items()},
+            "ratios": _ratios(chosen["whole"], chosen["kept"]),
+            "ratios_from_files": _ratios(chosen["whole"], chosen["from_files"]),
+            "first_step": self.seconds(first),
             "losses_of_rows_apart": float((found["kept"].nll - found["whole"].nll).abs().max()),
             "loss": float(found["whole"].nll.sum()) / int(found["whole"].tokens.sum()),
         }
 
-    def taken(self, step: Callable[[], Losses]) -> tuple[float, Losses]:
-        """Seconds of a step, and what it returns."""
-        on_gpu = self.host.device.type == "cuda"
-        clock = time.perf_counter if on_gpu else time.process_time
-        if on_gpu:
+    def taken(self, step: Callable[[], Losses]) -> tuple[Times, Losses]:
+        """What a step takes, and what it returns."""
+        found: list[Losses] = []
+
+        def ended() -> None:
+            found.append(step())
+            if self._on_gpu:
+                torch.cuda.synchronize()
+
+        if self._on_gpu:
             torch.cuda.synchronize()
-        started = clock()
-        found = step()
-        if on_gpu:
-            torch.cuda.synchronize()
-        return clock() - started, found
+        return timed(ended), found[0]
+
+    def seconds(self, times: Times) -> float:
+        """Those that count: by the clock on a GPU, of the processor elsewhere."""
+        return times.wall if self._on_gpu else times.cpu
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.host.device.type == "cuda"
 
 
 def _ratios(whole: list[float], less: list[float]) -> list[float]:
@@ -133,27 +146,29 @@ def main() -> None:
             told_of = {"measured": "frozen", "of": told, "rows": len(batch), "device": host.device.type}
             print(json.dumps({**told_of, **found}), flush=True)
             if options.json:
-                tell_all(f"{told}, {counted(options.threads, 'thread')}", found)
+                work = needed(host._model, prompt, [batch], kept=True)
+                tell_all(f"{told}, {counted(options.threads, 'thread')}", found, work)
 
 
-def tell_all(what: str, found: dict[str, Any]) -> None:
+def tell_all(what: str, found: dict[str, Any], work: Needed) -> None:
     """Prints the rows of the table."""
     for name, taken, ratios in (
         ("steps", "kept", "ratios"),
         ("first step of another process", "from_files", "ratios_from_files"),
     ):
         tell(
-            Result(
-                name=f"`model.frozen_cache`, {what}, {name}: whole steps' time over ours",
-                value=median(found[ratios]),
-                low=min(found[ratios]),
-                high=max(found[ratios]),
+            of_rounds(
+                f"`model.frozen_cache`, {what}, {name}: whole steps' time over ours",
+                found[ratios],
+                "times (s CPU)",
+                goal=4.0,
                 ours=found[taken],
                 peer=found["whole"],
+                seconds=found["wall"][taken],
                 cpu=found[taken],
-                unit="times (s CPU)",
-                goal=4.0,
-                rounds=len(found[ratios]),
+                memory=resident("VmHWM"),
+                tokens=work.tokens,
+                operations=work.operations,
             )
         )
 

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.asked import answer, started
-from benchmarks.result import Result, by_the_clock, tell
-from benchmarks.sides import TOKENS, Peft, examples, timed
+from benchmarks.asked import answer, medians, started, timed
+from benchmarks.needed import needed
+from benchmarks.result import by_the_clock, of_rounds, tell
+from benchmarks.sides import TOKENS, Peft, examples
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place, Row, collate
@@ -43,6 +44,13 @@ def inputs_of(rows: list[Row]) -> list[Row]:
         nothing = [False] * length
         found.append(Row(row.id, row.tokens[:length], nothing, nothing))
     return found
+
+
+def with_answer(row: Row, new: int) -> Row:
+    """An input with as many tokens behind it as are read to write an answer, each of which needs logits."""
+    length = len(row.tokens) + new - 1  # the last one is not read again
+    labels = [i >= length - new for i in range(length)]
+    return Row(row.id, [*row.tokens, *row.tokens[:1] * (new - 1)], labels, labels)
 
 
 def left_padded(rows: list[Row]) -> dict[str, Tensor]:
@@ -83,9 +91,17 @@ def alone(options: argparse.Namespace) -> None:
             found |= zip(indices, answers, strict=True)
         return [found[i] for i in range(len(rows))]
 
+    def counted() -> tuple[int, float]:
+        """Tokens read and written, and the operations that they need."""
+        texts = [with_answer(row, options.new) for row in rows]
+        batches = [collate([texts[i] for i in indices]) for indices in ordered]
+        found = needed(host._model, {Place(0): vectors}, batches, backward=False)
+        return found.tokens, found.operations
+
     if options.alone == "softprior":
         whole, first = partial(ours, options.new), partial(ours, 1)
-        answer({"answers": whole, "time": partial(timed, whole), "time of a token": partial(timed, first)})
+        times = {"time": partial(timed, whole), "time of a token": partial(timed, first)}
+        answer({"answers": whole, "needed": counted, **times})
         return
     model = Peft(spec, {Place(0): vectors}).model
 
@@ -129,6 +145,8 @@ def main() -> None:
     turns = ((peft, "time"), (peft, "time with the same rows"), (ours, "time"), (ours, "time of a token"))
     rounds = [[side.ask(what) for side, what in turns] for _ in range(options.rounds)]
     taken = [[cpu for cpu, _ in found] for found in rounds]
+    tokens, operations = ours.ask("needed")
+    work = {"memory": ours.ask("peak"), "tokens": tokens, "operations": operations}
     ours.end()
     peft.end()
     ratios = sorted(peer / own for peer, _, own, _ in taken)
@@ -142,27 +160,17 @@ def main() -> None:
     )
     if options.json:
         shape = f"{len(answers)} answers of {options.new} tokens"
+        peer_wall, wall = (medians(found[side] for found in rounds).wall for side in (0, 2))
         clock = [peer / own for (_, peer), _, (_, own), _ in rounds]
-        tell(by_the_clock(f"{shape}: PEFT's time over ours", clock))
+        known = {"ours": wall, "peer": peer_wall, "seconds": wall, "cpu": own, **work}
+        tell(by_the_clock(f"{shape}: PEFT's time over ours", clock, **known))
         for name, found, theirs_took, goal in (
             ("PEFT's time over ours", ratios, peer, 2.0),
             ("PEFT's time over ours, PEFT with the same rows at a time", alike_ratios, other, None),
             ("the pass over the input over all of it", prefill, None, None),
         ):
-            tell(
-                Result(
-                    name=f"{shape}: {name}",
-                    value=median(found),
-                    low=found[0],
-                    high=found[-1],
-                    ours=own,
-                    peer=theirs_took,
-                    cpu=own,
-                    unit="times (s CPU)",
-                    goal=goal,
-                    rounds=options.rounds,
-                )
-            )
+            known |= {"ours": own, "peer": theirs_took, "goal": goal}
+            tell(of_rounds(f"{shape}: {name}", found, "times (s CPU)", **known))
 
 
 if __name__ == "__main__":

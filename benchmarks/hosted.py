@@ -11,29 +11,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import yaml
 
-from benchmarks.result import Result, tell
+from benchmarks.planned import planned
+from benchmarks.result import of_rounds, tell
+from benchmarks.watched import Watched, watched
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records
 
-EVERY = 2.0
-"""Seconds between looks at the memory."""
-
 
 class Run(NamedTuple):
-    """One run of the study: GiB of PSS at the most, and trials an hour while they worked."""
+    """One run of the study: GB of PSS at the most, trials per hour while they worked, and what it took."""
 
     memory: float
     speed: float
+    took: Watched
 
 
 def main() -> None:
@@ -74,41 +72,31 @@ def main() -> None:
         },
     }
     runs: list[tuple[Run, Run]] = []
-    ratios: list[Run] = []
     for round_ in range(options.rounds):
         alone, together = (run(study(options) | part, options) for part in (own, shared))
         runs.append((alone, together))
-        ratios.append(Run(together.memory / alone.memory, together.speed / alone.speed))
         print(
-            f"round {round_ + 1}: own {alone.memory:.2f} GiB, {alone.speed:.1f} trials an hour; shared "
-            f"{together.memory:.2f} GiB, {together.speed:.1f}; ratios {ratios[-1].memory:.2f} of the memory, "
-            f"{ratios[-1].speed:.2f} of the throughput",
+            f"round {round_ + 1}: own {alone.memory:.2f} GB, {alone.speed:.1f} trials per hour; shared "
+            f"{together.memory:.2f} GB, {together.speed:.1f}; ratios {together.memory / alone.memory:.2f} of "
+            f"the memory, {together.speed / alone.speed:.2f} of the throughput",
             flush=True,
         )
-    memory, speed = (median(column) for column in zip(*ratios, strict=True))
-    print(f"median: {memory:.2f} of the memory, {speed:.2f} times the throughput")
+    memory = [together.memory / alone.memory for alone, together in runs]
+    speed = [together.speed / alone.speed for alone, together in runs]
+    print(f"median: {median(memory):.2f} of the memory, {median(speed):.2f} times the throughput")
     if options.json:
         texts = f"texts of up to {options.context} tokens" if options.task == "squad" else options.task
         passes = f"passes of up to {options.tokens:,} positions"
         sharing = f"{options.trials} trials on a shared model, {texts}, {passes}"
-        for name, value, column, goal, most, unit in (
-            ("memory over own models'", memory, 0, 0.4, True, "GiB"),
-            ("throughput over own models'", speed, 1, 1.0, False, "trials per hour"),
+        work = {of: median(getattr(together.took, of) for _, together in runs) for of in Watched._fields}
+        work |= planned(study(options))._asdict()
+        for name, ratios, of, goal, most, unit in (
+            ("memory over own models'", memory, "memory", 0.4, True, "GB"),
+            ("throughput over own models'", speed, "speed", 1.0, False, "trials per hour"),
         ):
-            tell(
-                Result(
-                    name=f"{sharing}: {name}",
-                    value=value,
-                    low=min(ratio[column] for ratio in ratios),
-                    high=max(ratio[column] for ratio in ratios),
-                    ours=median(together[column] for _, together in runs),
-                    peer=median(alone[column] for alone, _ in runs),
-                    goal=goal,
-                    most=most,
-                    unit=f"times ({unit})",
-                    rounds=options.rounds,
-                )
-            )
+            own_models, ours = (median(getattr(one, of) for one in side) for side in zip(*runs, strict=True))
+            known = {"goal": goal, "most": most, "ours": ours, "peer": own_models, **work}
+            tell(of_rounds(f"{sharing}: {name}", ratios, f"times ({unit})", **known))
 
 
 def study(options: argparse.Namespace) -> dict[str, Any]:
@@ -141,44 +129,11 @@ def run(study: dict[str, Any], options: argparse.Namespace) -> Run:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         environment["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": cpus})
         command = [sys.executable, "-m", "jobs.study", str(file), "--results", folder]
-        with open(Path(folder) / "output.txt", "w") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)  # noqa: S603  our own
-            memory = 0.0
-            while process.poll() is None:
-                memory = max(memory, sum(map(pss, family(process.pid))))
-                time.sleep(EVERY)
-        if process.returncode:
-            sys.exit((Path(folder) / "output.txt").read_text())
+        took = watched(command, environment, Path(folder) / "output.txt")
         records = load_records(StudyFolder(Path(folder) / "hosted").records).values()
         worked = [record.environment["seconds"] for record in records if record.spec.prior]
         wall = max(*worked, sum(worked) / study["resources"]["concurrent"])
-        return Run(memory / 2**30, 3600 * len(worked) / wall)
-
-
-def family(process: int) -> list[int]:
-    """A process and all that descend from it."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # it ended meanwhile
-            parents.setdefault(int(words[1]), []).append(int(folder.name))
-    found, new = [], [process]
-    while new:
-        found += new
-        new = [child for parent in new for child in parents.get(parent, [])]
-    return found
-
-
-def pss(process: int) -> int:
-    """Bytes of a process's memory, pages that several have divided between them."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        return Run(took.memory / 1e3, 3600 * len(worked) / wall, took)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ rounds. A ratio of 1 or less means that a method costs no more than prompt-tunin
 from __future__ import annotations
 
 import argparse
-import time
+from functools import partial
 from statistics import median
 
 import torch
 
-from benchmarks.result import Result, tell
+from benchmarks.asked import Times, medians, timed
+from benchmarks.needed import needed
+from benchmarks.result import of_rounds, tell
 from benchmarks.sides import BATCH, TOKENS, examples
+from benchmarks.watched import resident
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_local
@@ -43,28 +46,22 @@ def main() -> None:
             place: 0.1 * torch.randn(TOKENS, host.width(place), generator=torch_generator(0, place.name))
             for place in places
         }
-    times: dict[str, list[float]] = {name: [] for name in prompts}
+    times: dict[str, list[Times]] = {name: [] for name in prompts}
     for round_ in range(options.rounds + 1):
         for name, prompt in prompts.items():
-            started = time.perf_counter()
-            host.loss(prompt, batch, grad=True)
+            took = timed(partial(host.loss, prompt, batch, grad=True))
             if round_:  # the first warms up
-                times[name].append(time.perf_counter() - started)
+                times[name].append(took)
     for name, taken in times.items():
-        ratios = [own / soft for own, soft in zip(taken, times["soft"], strict=True)]
-        print(f"{name}: {median(taken):.2f} s a step, {median(ratios):.2f} of soft")
+        ratios = [own.wall / soft.wall for own, soft in zip(taken, times["soft"], strict=True)]
+        own = medians(taken)
+        print(f"{name}: {own.wall:.2f} s per step, {median(ratios):.2f} of soft")
         if options.json and name != "soft":
-            tell(
-                Result(
-                    name=f"training step, `{name}` over `soft`",
-                    value=median(ratios),
-                    low=min(ratios),
-                    high=max(ratios),
-                    ours=median(taken),
-                    unit="times (s)",
-                    rounds=options.rounds,
-                )
-            )
+            work = needed(host._model, prompts[name], [batch])
+            known = {"tokens": work.tokens, "operations": work.operations, "memory": resident("VmHWM")}
+            known |= {"seconds": own.wall, "cpu": own.cpu}
+            known |= {"ours": own.wall, "peer": medians(times["soft"]).wall}
+            tell(of_rounds(f"training step, `{name}` over `soft`", ratios, "times (s)", **known))
 
 
 if __name__ == "__main__":

@@ -27,17 +27,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from benchmarks.hosted import family
-from benchmarks.result import Result, tell
+from benchmarks.result import of_rounds, tell
+from benchmarks.watched import EVERY, Key, Watched, family, resident, spent, watched
 from softprior.training.threads import thread_environment
 
 if TYPE_CHECKING:
     from softprior.training.events import Event
-
-EVERY = 0.2
-"""Seconds between looks at the processes; one that ends may have worked as long unseen."""
-
-TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 RATES, PRIORS = 5, ["isotropic", "fitted"]
 """Axes of the dry run beside its seeds."""
@@ -70,10 +65,19 @@ class Tracked(NamedTuple):
 
     Attributes:
         memory: of the driver at its peak, in MB.
+        seconds: by the clock.
     """
 
     cpu: Cpu
     memory: float
+    seconds: float
+
+    def __str__(self) -> str:
+        cpu = self.cpu
+        return (
+            f"{self.seconds:.1f} s, {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, workers "
+            f"{cpu.workers:.1f}, Ray {cpu.ray:.1f}), driver {self.memory:.0f} MB"
+        )
 
 
 class Growth(NamedTuple):
@@ -83,11 +87,14 @@ class Growth(NamedTuple):
         added: processor seconds that each of their trials took besides its own work.
         further: those that each trial beyond the first few took.
         memory: of the driver at its peak, in MB.
+        cpu, seconds: of the whole study, processor time and by the clock.
     """
 
     added: list[float]
     further: list[float]
     memory: list[float]
+    cpu: list[float]
+    seconds: list[float]
 
 
 def main() -> None:
@@ -115,65 +122,54 @@ def main() -> None:
             )
         found, floor = scheduling(options.trials, options.rounds)
         if options.json:
-            name = f"what a study of {options.trials:,} trials adds to each, its start included"
-            tell(_result(name, "s CPU", found.added, None, floor.added))
-            name = f"what each trial of a study adds after the first {FEW}, up to {options.trials:,}"
-            tell(_result(name, "s CPU", found.further, 0.3, floor.further))
-            name = f"memory of the driver, {options.trials:,} trials"
-            tell(_result(name, "MB", found.memory, 1000, floor.memory))
+            count = f"{options.trials:,}"
+            took = {of: median(getattr(found, of)) for of in ("seconds", "cpu", "memory")}
+            further = f"after the first {FEW}, up to {count}"
+            for name, unit, of, goal in (
+                (f"what a study of {count} trials adds to each, its start included", "s CPU", "added", None),
+                (f"what each trial of a study adds {further}", "s CPU", "further", 0.3),
+                (f"memory of the driver, {count} trials", "MB", "memory", 1000),
+            ):
+                known = {"limit": median(getattr(floor, of)), "goal": goal, "most": True, **took}
+                tell(of_rounds(name, getattr(found, of), unit, **known))
     if options.dry_run_trials:
-        times = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
-        each = ", ".join(f"{seconds:.1f}" for seconds in times)
-        print(f"dry run of {options.dry_run_trials:,} trials: {median(times):.1f} s ({each})")
+        runs = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
+        each = ", ".join(f"{one.seconds:.1f}" for one in runs)
+        took = Watched(*map(median, zip(*runs, strict=True)))._asdict()
+        print(f"dry run of {options.dry_run_trials:,} trials: {took['seconds']:.1f} s ({each})")
         if options.json:
-            tell(_result(f"dry run of {options.dry_run_trials:,} trials", "s", times, None))
-
-
-def _result(
-    name: str, unit: str, found: list[float], goal: float | None, least: list[float] | None = None
-) -> Result:
-    return Result(
-        name=name,
-        value=median(found),
-        low=min(found),
-        high=max(found),
-        limit=median(least) if least else None,
-        unit=unit,
-        goal=goal,
-        most=True,
-        rounds=len(found),
-    )
+            name = f"dry run of {options.dry_run_trials:,} trials"
+            tell(of_rounds(name, [one.seconds for one in runs], "s", **took))
 
 
 def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
     """Prints what a study adds to each of its trials; returns what studies took, and what Tune alone took."""
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
         alone(Path(folder), 2)  # fits, examples and model go into the cache
-    found, floor = Growth([], [], []), Growth([], [], [])
+    found, floor = (Growth(*([] for _ in Growth._fields)) for _ in range(2))
     for round_ in range(rounds):
         added, floor_added = {}, {}
         for count in (FEW, trials):
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
                 own = alone(Path(folder), count)
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
-                cpu, memory = tracked(command(Path(folder), study(count)), Path(folder))
+                ours = tracked(command(Path(folder), study(count)), Path(folder))
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
                 program = [sys.executable, "-m", "benchmarks.growth_floor", str(count), folder]
-                bare, bare_memory = tracked(program, Path(folder))
-            added[count], floor_added[count] = sum(cpu) - own["trials"], sum(bare)
+                bare = tracked(program, Path(folder))
+            added[count], floor_added[count] = sum(ours.cpu) - own["trials"], sum(bare.cpu)
             print(
-                f"round {round_ + 1}, {count} trials: study {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, "
-                f"workers {cpu.workers:.1f}, Ray {cpu.ray:.1f}), driver {memory:.0f} MB; the trials alone "
-                f"{own['trials']:.1f}, their figures {own['figures']:.1f}; "
-                f"{added[count] / count:.3f} s CPU added per trial; Tune and MLflow alone {sum(bare):.1f} s "
-                f"(driver {bare.driver:.1f}, workers {bare.workers:.1f}, Ray {bare.ray:.1f}), driver "
-                f"{bare_memory:.0f} MB",
+                f"round {round_ + 1}, {count} trials: study {ours}; the trials alone {own['trials']:.1f} s "
+                f"CPU, their figures {own['figures']:.1f}; {added[count] / count:.3f} s CPU added per trial; "
+                f"Tune and MLflow alone {bare}",
                 flush=True,
             )
-        for growth, seconds, highest in ((found, added, memory), (floor, floor_added, bare_memory)):
+        for growth, seconds, last in ((found, added, ours), (floor, floor_added, bare)):
             growth.added.append(seconds[trials] / trials)
             growth.further.append((seconds[trials] - seconds[FEW]) / (trials - FEW))
-            growth.memory.append(highest)
+            growth.memory.append(last.memory)
+            growth.cpu.append(sum(last.cpu))
+            growth.seconds.append(last.seconds)
     print(
         f"median: {median(found.added):.3f} s CPU added to each of {trials} trials, "
         f"{median(found.further):.3f} to each after the first {FEW}, {median(floor.further):.3f} with Tune "
@@ -204,48 +200,43 @@ def tracked(program: list[str], folder: Path) -> Tracked:
     Args:
         folder: for what it prints.
     """
-    memory = 0.0
-    seen: dict[tuple[int, str], tuple[str, float]] = {}
+    memory, began = 0.0, time.perf_counter()
+    seen: dict[Key, tuple[str, float]] = {}
     with open(folder / "output.txt", "w") as output:
         options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
         process = subprocess.Popen(program, **options)  # noqa: S603  our own
         while process.poll() is None:
             look(process.pid, seen)
-            memory = max(memory, peak(process.pid))
+            memory = max(memory, resident("VmHWM", process.pid))
             time.sleep(EVERY)
+    seconds = time.perf_counter() - began
     if process.returncode:
         sys.exit((folder / "output.txt").read_text())
     parts = dict.fromkeys(Cpu._fields, 0.0)
     for who, seconds in seen.values():
         parts[who] += seconds
-    return Tracked(Cpu(**parts), memory)
+    return Tracked(Cpu(**parts), memory, seconds)
 
 
-def peak(process: int) -> float:
-    """The peak memory of a process so far, in MB; 0 if it has ended."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    sizes = [line.split() for line in lines if line.startswith("VmHWM:")]
-    return int(sizes[0][1]) / 1000 if sizes else 0.0
-
-
-def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
+def look(driver: int, seen: dict[Key, tuple[str, float]]) -> None:
     """Notes who each process of the study is and its time so far, by process id and start.
 
     The kernel's own sum over children misses Ray's workers, for which nobody waits.
     """
     for process in family(driver):
         try:
-            words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             name = Path(f"/proc/{process}/cmdline").read_bytes()
         except OSError:
             continue  # it ended meanwhile
-        key = (process, words[19])
+        if (found := spent(process)) is None:
+            continue
+        key, seconds = found
         ours = process == driver or b"analysis.figures" in name
         works = name.startswith(b"ray::") and b"Agent" not in name  # Ray's agents are called so too
         who = "driver" if ours else "workers" if works else "ray"
         if not name and key in seen:  # it has ended and lost its name
             who = seen[key][0]
-        seen[key] = (who, TICK * (int(words[11]) + int(words[12])))
+        seen[key] = (who, seconds)
 
 
 def alone(folder: Path, trials: int) -> dict[str, float]:
@@ -284,18 +275,18 @@ def work(folder: Path) -> dict[str, float]:
     return {"trials": middle - start, "figures": time.process_time() - middle}
 
 
-def dry_run(trials: int) -> float:
-    """Seconds by the clock from starting Python to the end of a dry run."""
+def dry_run(trials: int) -> Watched:
+    """What a dry run takes, from starting Python to its end."""
     seeds = -(-trials // (RATES * len(PRIORS)))
     axes = {"priors": PRIORS, "rates": [1e-3 * (i + 1) for i in range(RATES)], "seeds": list(range(seeds))}
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
         arguments = [*command(Path(folder), study(trials) | axes), "--dry-run", "--all"]
-        started = time.perf_counter()
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)  # noqa: S603  our own
-        seconds = time.perf_counter() - started
-    if done.returncode or done.stdout.count(" · seed ") != seeds * RATES * len(PRIORS):
-        sys.exit(done.stdout[:2000] + done.stderr)
-    return seconds
+        output = Path(folder) / "output.txt"
+        took = watched(arguments, os.environ, output)
+        said = output.read_text()
+    if said.count(" · seed ") != seeds * RATES * len(PRIORS):
+        sys.exit(said[:2000])
+    return took
 
 
 def command(folder: Path, study: dict[str, Any]) -> list[str]:

@@ -46,6 +46,11 @@ class Header:
 
 Found = tuple[Header, Sequence[Result]]
 
+COLUMNS = (
+    *("what", "value (spread)", "goal", "met", "ours", "peer", "limit", "rounds"),
+    *("s", "CPU, s", "MB", "tokens", "TFLOP", "measured"),
+)
+
 MACHINES = {
     "two virtual cores of an AMD EPYC (shared)": "AMD EPYC, 2 cores",
     "AMD EPYC, 2 virtual cores (shared)": "AMD EPYC, 2 cores",
@@ -111,8 +116,8 @@ def newest(found: Sequence[Found]) -> list[tuple[Header, Result]]:
 def table(found: Sequence[Found]) -> str:
     """Markdown, a row for every result."""
     rows = [
-        "| what | value (spread) | goal | met | ours | peer | limit | rounds | CPU, s | MB | measured |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'---|' * len(COLUMNS)}",
     ]
     return "\n".join(rows + [_row(header, result) for header, results in found for result in results])
 
@@ -134,8 +139,11 @@ def _row(header: Header, result: Result) -> str:
         met,
         *map(_number, numbers),
         str(result.rounds),
+        _number(result.seconds),
         _number(result.cpu),
         _number(result.memory),
+        _number(result.tokens),
+        _number(None if result.operations is None else result.operations / 1e12),
         f"{where}; `{header.command}`",
     ]
     return f"| {' | '.join(cells)} |"

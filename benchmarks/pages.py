@@ -30,8 +30,9 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from benchmarks.report import large_study
+from softprior.inputs.base import DATABASE
 from softprior.results.folder import StudyFolder
-from softprior.tracking.client import DATABASE, default_uri
+from softprior.tracking.client import default_uri
 from softprior.tracking.mlflow_private import KIND, VIEW
 from softprior.tracking.mlflow_tracker import MlflowTracker
 

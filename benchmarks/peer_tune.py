@@ -15,17 +15,17 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
 
-from benchmarks.result import Result, tell
+from benchmarks.planned import planned
+from benchmarks.result import of_rounds, tell
+from benchmarks.watched import Watched, watched
 
 TOKENS, RATE, CLIP = 20, 1e-3, 1.0
 """Vectors of a prompt, learning rate, and most of a gradient's norm."""
@@ -66,32 +66,36 @@ def main() -> None:
             f"{options.trials} trials cannot have {options.rates} rates of each seed; choose a divisor"
         )
     data = examples(options)
-    speeds: list[tuple[float, float]] = []
+    runs: list[tuple[Watched, Watched]] = []
     for round_ in range(options.rounds):
         theirs, ours = peer(options, data), softprior(options)
-        speeds.append((theirs, ours))
+        runs.append((theirs, ours))
         print(
-            f"round {round_ + 1}: Tune and PEFT {theirs:.1f} trials an hour, softprior {ours:.1f}; "
-            f"ratio {ours / theirs:.2f}",
+            f"round {round_ + 1}: Tune and PEFT {theirs.seconds:.0f} s ({theirs.cpu:.0f} s CPU, "
+            f"{theirs.memory:,.0f} MB), softprior {ours.seconds:.0f} s ({ours.cpu:.0f} s CPU, "
+            f"{ours.memory:,.0f} MB); ratio {theirs.seconds / ours.seconds:.2f}",
             flush=True,
         )
-    ratios = [ours / theirs for theirs, ours in speeds]
-    print(f"median: {median(ratios):.2f} times the trials an hour")
+    ratios = [theirs.seconds / ours.seconds for theirs, ours in runs]
+    print(f"median: {median(ratios):.2f} times the trials per hour")
     if options.json:
         swept = f", {options.rates} rates" if options.rates > 1 else ""
-        tell(
-            Result(
-                name=f"study of {options.trials} trials{swept}: ours per hour over Ray Tune and PEFT's",
-                value=median(ratios),
-                low=min(ratios),
-                high=max(ratios),
-                ours=median(ours for _, ours in speeds),
-                peer=median(theirs for theirs, _ in speeds),
-                goal=2.6 if swept else 2.3,
-                unit="times (trials per hour)",
-                rounds=options.rounds,
-            )
+        name = f"study of {options.trials} trials{swept}"
+        theirs_took, work = (
+            Watched(*map(median, zip(*side, strict=True)))._asdict() for side in zip(*runs, strict=True)
         )
+        peer_speed, speed = (
+            median(3600 * options.trials / one.seconds for one in side) for side in zip(*runs, strict=True)
+        )
+        work |= planned(study(options))._asdict()
+        known = {"goal": 2.6 if swept else 2.3, "ours": speed, "peer": peer_speed, **work}
+        row = f"{name}: ours per hour over Ray Tune and PEFT's"
+        tell(of_rounds(row, ratios, "times (trials per hour)", **known))
+        for what, unit, of in (("processor time", "s CPU", "cpu"), ("memory", "MB", "memory")):
+            shares = [getattr(theirs, of) / getattr(ours, of) for theirs, ours in runs]
+            sides = {"ours": work[of], "peer": theirs_took[of]}
+            row = f"{name}: Ray Tune and PEFT's {what} over ours"
+            tell(of_rounds(row, shares, f"times ({unit})", **sides, **work))
 
 
 def rates(options: argparse.Namespace) -> list[float]:
@@ -179,16 +183,16 @@ def example(split: Any, index: int) -> dict[str, list[int]]:
     return {"input_ids": list(row.tokens), "labels": labels}
 
 
-def softprior(options: argparse.Namespace) -> float:
-    """Trials an hour of `jobs.study`."""
+def softprior(options: argparse.Namespace) -> Watched:
+    """What `jobs.study` takes."""
     with tempfile.TemporaryDirectory(prefix="softprior-peer-") as folder:
         file = Path(folder) / "study.yaml"
         file.write_text(yaml.safe_dump(study(options)))
-        return speed(["jobs.study", str(file), "--results", folder], options.trials)
+        return ran(["jobs.study", str(file), "--results", folder], Path(folder))
 
 
-def peer(options: argparse.Namespace, data: dict[str, Any]) -> float:
-    """Trials an hour of the peer."""
+def peer(options: argparse.Namespace, data: dict[str, Any]) -> Watched:
+    """What the peer takes."""
     with tempfile.TemporaryDirectory(prefix="softprior-peer-") as folder:
         at_once = options.at_once or options.cores
         (Path(folder) / "data.json").write_text(json.dumps(data))
@@ -202,20 +206,13 @@ def peer(options: argparse.Namespace, data: dict[str, Any]) -> float:
         }
         file = Path(folder) / "config.json"
         file.write_text(json.dumps(config))
-        return speed(["benchmarks.peer_tune", "--peer", str(file)], options.trials)
+        return ran(["benchmarks.peer_tune", "--peer", str(file)], Path(folder))
 
 
-def speed(arguments: list[str], trials: int) -> float:
-    """Trials an hour of a command with a Ray of its own."""
+def ran(arguments: list[str], folder: Path) -> Watched:
+    """A command with a Ray of its own; what it prints goes to the folder."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    started = time.perf_counter()
-    done = subprocess.run(  # noqa: S603  our own
-        [sys.executable, "-m", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return 3600 * trials / seconds
+    return watched([sys.executable, "-m", *arguments], environment, folder / "output.txt")
 
 
 def run_peer(config: dict[str, Any]) -> None:

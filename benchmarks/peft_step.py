@@ -11,7 +11,7 @@ peer's step takes too much of it beside softprior, `--pieces` has it accumulate 
 memory is measured. Each side is a process of its own: softprior's starts as a trial's worker does, the peer's
 as a script (`benchmarks.asked`).
 
-The limit of a step of `soft` is the CPU time of the products that it needs, each measured by itself in the
+The limit of a step is the CPU time of the products that it needs, each measured by itself in the
 same process: those of every block at every position that is not a pad, forward and back to the input, those
 of causal attention, and the logits at labels.
 """
@@ -26,15 +26,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.asked import Asked, answer, started
-from benchmarks.result import Result, by_the_clock, tell
-from benchmarks.sides import BATCH, PEERS, examples, side, timed
+from benchmarks.asked import Asked, Times, answer, medians, started, timed
+from benchmarks.result import Result, by_the_clock, of_rounds, tell
+from benchmarks.sides import BATCH, PEERS, examples, side
+from benchmarks.watched import resident
 from softprior.inputs.specs import ModelSpec
-from softprior.prompt import Row, collate
+from softprior.prompt import Batch, Row, collate
 from softprior.results.posteriors import Vectors
 from softprior.seeding import numpy_generator
 from softprior.tasks.batching import training_batches
@@ -45,37 +46,39 @@ STEPS = 3
 
 SIDES = ("softprior", "peer")
 
-
 SETTINGS = ("same batch", "mixed lengths", "grouped by length")
 
 
-def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> dict[str, Any]:
-    """Median ratio peer / softprior over interleaved pairs."""
-    ratios, seconds = [], []
+class Compared(NamedTuple):
+    """What interleaved pairs took.
+
+    Attributes:
+        ratios: of the peer to softprior, of each pair.
+        peer, ours: medians.
+        tokens, operations: of the work, see `benchmarks.needed`.
+    """
+
+    ratios: list[Times]
+    peer: Times
+    ours: Times
+    tokens: int
+    operations: float
+
+
+def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> Compared:
+    """Asks both for one setting, in turns."""
+    taken = []
     for _ in range(pairs):
-        a, b = peer.ask(name), ours.ask(name)
-        seconds.append((a[0], b[0]))
-        ratios.append((a[0] / b[0], a[1] / b[1]))
+        theirs, own = Times(*peer.ask(name)), Times(*ours.ask(name))
+        taken.append((theirs, own))
+        ratio = theirs.cpu / own.cpu
         print(
-            f"  {name}: peer {a[0]:.2f} s CPU, softprior {b[0]:.2f} s CPU, ratio {ratios[-1][0]:.2f}",
+            f"  {name}: peer {theirs.cpu:.2f} s CPU, softprior {own.cpu:.2f} s CPU, ratio {ratio:.2f}",
             flush=True,
         )
-    cpu, wall = ([pair[i] for pair in ratios] for i in (0, 1))
-    return {
-        "wall_ratios": wall,
-        "cpu_ratio": median(cpu),
-        "cpu_min": min(cpu),
-        "cpu_max": max(cpu),
-        "peer": median(pair[0] for pair in seconds),
-        "ours": median(pair[1] for pair in seconds),
-        "rounds": pairs,
-    }
-
-
-def resident(name: str) -> float:
-    """Megabytes of this process, now (`VmRSS`) or at its peak (`VmHWM`)."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) / 1024
+    ratios = [Times(theirs.cpu / own.cpu, theirs.wall / own.wall) for theirs, own in taken]
+    theirs, own = map(medians, zip(*taken, strict=True))
+    return Compared(ratios, theirs, own, *ours.ask(f"needed: {name}"))
 
 
 def memory_of(of: str, threads: int) -> float:
@@ -156,8 +159,12 @@ def alone(options: argparse.Namespace) -> None:
         return loss, flat(gradient).tolist()
 
     def products() -> tuple[float, float]:
-        limit = sum(map(stepper.limit, own))
+        limit = stepper.needed(own).seconds()
         return limit, timed(lambda: [stepper.step(batch) for batch in own])[0]
+
+    def counted(batches: Sequence[Batch]) -> tuple[int, float]:
+        found = stepper.needed(batches)
+        return found.tokens, found.operations
 
     def shapes() -> dict[str, str]:
         padded = sum(len(chosen) * max(len(rows[i].tokens) for i in chosen) for chosen in shuffled)
@@ -171,6 +178,8 @@ def alone(options: argparse.Namespace) -> None:
 
     answer(
         {name: partial(times, name) for name in works}
+        | {f"needed: {name}": partial(counted, own) for name in SETTINGS}
+        | {"needed: same batch": partial(counted, [same])}
         | {"step": loss_and_gradient, "products": products, "shapes": shapes}
         | {"memory": lambda: measure_memory(stepper, same)}
     )
@@ -203,65 +212,67 @@ def main() -> None:
     ours, peer = (started("benchmarks.peft_step", of, options.threads) for of in SIDES)
     require_equal(peer.ask("step"), ours.ask("step"))
     peer.ask("longest batch"), ours.ask("longest batch")  # from here on, memory has been touched before
-    results: dict[str, Any] = {name: compare(name, peer, ours, options.pairs) for name in SETTINGS}
+    found = {name: compare(name, peer, ours, options.pairs) for name in SETTINGS}
     shares = []
-    for _ in range(options.pairs if options.method == "soft" else 0):
+    for _ in range(options.pairs):
         limit, spent = ours.ask("products")
         shares.append((limit / spent, limit, spent))
-    results["products needed, of the CPU time of a step"] = [round(share, 3) for share, _, _ in shares]
-    results["memory of a step, MB"] = memory
-    results["shapes"] = ours.ask("shapes")
+    for name, shape in ours.ask("shapes").items():
+        print(f"{name}: {shape}")
+    peak = ours.ask("peak")
     ours.end()
     peer.end()
-    print(json.dumps(results, indent=1))
+    for name, one in found.items():
+        print(f"{name}: {median(ratio.cpu for ratio in one.ratios):.2f} times")
+    print(f"products needed, of the CPU time of steps: {', '.join(f'{share:.3f}' for share, _, _ in shares)}")
+    print(f"memory of a step, MB: {memory}")
     if options.json:
-        tell_all(options, results, sorted(shares), memory)
+        tell_all(options, found, sorted(shares), memory, peak)
 
 
 def tell_all(
     options: argparse.Namespace,
-    results: dict[str, Any],
+    found: dict[str, Compared],
     shares: list[tuple[float, float, float]],
     memory: dict[str, float],
+    peak: float,
 ) -> None:
-    """Prints the rows of the table."""
+    """Prints the rows of the table.
+
+    Args:
+        shares: of products in steps, with the seconds of both.
+        memory: of a step of each side, in MB.
+        peak: of softprior's process, in MB.
+    """
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     peer = PEERS[options.method]
     passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
-    for name, goal in zip(SETTINGS, (None, 2.0, None), strict=True):
-        found = results[name]
-        tell(
-            Result(
-                name=f"training step, `{options.method}`, {name}{of}: {peer} time{passes} over ours",
-                value=found["cpu_ratio"],
-                low=found["cpu_min"],
-                high=found["cpu_max"],
-                ours=found["ours"],
-                peer=found["peer"],
-                cpu=found["ours"],
-                unit="times (s CPU)",
-                goal=goal,
-                rounds=found["rounds"],
-            )
+    for name, one in found.items():
+        goal = 2.0 if name == "mixed lengths" else None
+        row = f"training step, `{options.method}`, {name}{of}: {peer} time{passes} over ours"
+        work = {"tokens": one.tokens, "operations": one.operations}
+        work |= {"seconds": one.ours.wall, "cpu": one.ours.cpu, "memory": peak}
+        sides = {"ours": one.ours.cpu, "peer": one.peer.cpu}
+        tell(of_rounds(row, [ratio.cpu for ratio in one.ratios], "times (s CPU)", goal=goal, **sides, **work))
+        if goal:
+            sides = {"ours": one.ours.wall, "peer": one.peer.wall}
+            tell(by_the_clock(row, [ratio.wall for ratio in one.ratios], **sides, **work))
+    _, limit, spent = shares[len(shares) // 2]
+    mixed = found["mixed lengths"]
+    tell(
+        of_rounds(
+            f"training step, `{options.method}`, mixed lengths{of}: products that it needs over ours",
+            [share for share, _, _ in shares],
+            "times (s CPU)",
+            goal=0.65,
+            ours=spent,
+            limit=limit,
+            cpu=spent,
+            memory=peak,
+            tokens=mixed.tokens,
+            operations=mixed.operations,
         )
-    name = f"training step, `{options.method}`, mixed lengths{of}: {peer} time{passes} over ours"
-    tell(by_the_clock(name, results["mixed lengths"]["wall_ratios"]))
-    if shares:
-        share, limit, spent = shares[len(shares) // 2]
-        tell(
-            Result(
-                name=f"training step, `soft`, mixed lengths{of}: products that it needs over ours",
-                value=share,
-                low=shares[0][0],
-                high=shares[-1][0],
-                ours=spent,
-                limit=limit,
-                cpu=spent,
-                unit="times (s CPU)",
-                goal=0.65,
-                rounds=len(shares),
-            )
-        )
+    )
     what = "memory of a step" if options.method == "soft" else f"memory of a step, `{options.method}`"
     mine, theirs = memory["softprior"], memory["peer"]
     tell(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from json import dumps
 from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,11 @@ class Result:
         most: whether `value` should be at most the goal, not at least.
         low, high: the least and the greatest of the rounds; None for a single one.
         ours, peer, limit: medians, where they were kept.
+        seconds: by the clock, of ours.
         cpu: processor seconds of ours.
         memory: MB of ours at the peak.
+        tokens: positions of texts in the work, without pads.
+        operations: those of the products that the work needs.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Result:
     seconds: float | None = None
     cpu: float | None = None
     memory: float | None = None
+    tokens: int | None = None
+    operations: float | None = None
 
     @property
     def met(self) -> bool | None:
@@ -46,16 +52,19 @@ class Result:
         return self.value <= self.goal if self.most else self.value >= self.goal
 
 
-def by_the_clock(name: str, ratios: Sequence[float]) -> Result:
+def of_rounds(name: str, values: Sequence[float], unit: str, **known: Any) -> Result:
+    """The median of the rounds' values.
+
+    Args:
+        known: other attributes of the result.
+    """
+    low, high = min(values), max(values)
+    return Result(name=name, value=median(values), low=low, high=high, unit=unit, rounds=len(values), **known)
+
+
+def by_the_clock(name: str, ratios: Sequence[float], **known: Any) -> Result:
     """The ratios of wall-clock times, beside a result of that name by processor time."""
-    return Result(
-        name=f"{name}, by the clock",
-        value=median(ratios),
-        low=min(ratios),
-        high=max(ratios),
-        unit="times (s)",
-        rounds=len(ratios),
-    )
+    return of_rounds(f"{name}, by the clock", ratios, "times (s)", **known)
 
 
 def tell(result: Result) -> None:

@@ -6,14 +6,13 @@ does not have, a loop over plain transformers.
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.needed import Needed, needed
 from softprior.assets.models import resolve_model
 from softprior.exchange.layout import config_sizes, peft_form, places_of, sizes_of
 from softprior.inputs.specs import ModelSpec
@@ -43,42 +42,9 @@ class Softprior:
         self._host = load_local(model).host
         self._prompt = prompt
 
-    def limit(self, batch: Batch) -> float:
-        """CPU seconds of the products that a step of `soft` needs, at the rate of one thread.
-
-        With several threads a product takes more processor time, and a step runs passes of one thread side by
-        side.
-        """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return self._limit(batch)
-        finally:
-            torch.set_num_threads(threads)
-
-    def _limit(self, batch: Batch) -> float:
-        model: Any = self._host._model
-        front = len(self._prompt[Place(0)])
-        positions = front + batch.positions
-        labels = int(batch.labels.sum())
-        layers = Counter(
-            (module.in_features, module.out_features)
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and name != "lm_head"
-        )
-        seconds = 2 * product_seconds(labels, model.lm_head.in_features, model.lm_head.out_features)
-        for (inputs, outputs), count in layers.items():
-            forward = product_seconds(positions, inputs, outputs)
-            seconds += count * (forward + product_seconds(positions, outputs, inputs))
-        config = model.config
-        seen = front * (front + 1) / 2 + sum(
-            length * front + length * (length + 1) / 2 for length in batch.lengths.tolist()
-        )
-        # Two products forward and four back, of 2 operations each for every value of every head.
-        operations = 12 * seen * config.num_attention_heads * config.head_dim * config.num_hidden_layers
-        square = 1024
-        rate = 2 * square**3 / product_seconds(square, square, square)
-        return float(seconds + operations / rate)
+    def needed(self, batches: Iterable[Batch]) -> Needed:
+        """What steps on batches need at least."""
+        return needed(self._host._model, self._prompt, batches)
 
     def weights(self) -> Iterable[Tensor]:
         model: torch.nn.Module = self._host._model
@@ -224,16 +190,3 @@ def examples(model: ModelSpec, context: int, count: int) -> list[Row]:
     """The first rows of `training_split`."""
     split = training_split(model, context)
     return [split.row(i) for i in range(count)]
-
-
-def product_seconds(rows: int, inputs: int, outputs: int) -> float:
-    """CPU seconds of one product [rows, inputs] x [inputs, outputs], the least of five."""
-    left, right = torch.ones(rows, inputs), torch.ones(outputs, inputs)
-    return min(timed(lambda: left @ right.T)[0] for _ in range(5))
-
-
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """CPU and wall seconds of a piece of work."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall

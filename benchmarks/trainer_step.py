@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.asked import Asked, answer, started
+from benchmarks.asked import Asked, Times, answer, medians, started, timed
+from benchmarks.needed import needed
 from benchmarks.peft_step import flat
-from benchmarks.result import Result, by_the_clock, tell
-from benchmarks.sides import BATCH, Peft, prompt_of, timed, training_split
+from benchmarks.result import by_the_clock, of_rounds, tell
+from benchmarks.sides import BATCH, Peft, prompt_of, training_split
 from softprior.inputs.specs import ModelSpec, Rate, TrainingSpec
 from softprior.models.load import load_local, load_tokenizer
 from softprior.prompt import collate
@@ -60,12 +61,11 @@ class Read(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """All values of the vectors after training, what was read for them, and seconds (CPU and the clock)."""
+    """All values of the vectors after training, what was read for them, and what that took."""
 
     vectors: list[float]
     read: Read
-    seconds: float
-    clock: float
+    times: Times
 
 
 class Ours:
@@ -73,6 +73,11 @@ class Ours:
 
     def __init__(self, model: ModelSpec, prompt: Vectors, split: PreparedSplit) -> None:
         self._host, self._prompt, self._split = load_local(model).host, prompt, split
+
+    def operations(self, batches: Sequence[list[int]]) -> float:
+        """Operations that steps on batches of rows need."""
+        made = [collate([self._split.row(i) for i in batch]) for batch in batches]
+        return needed(self._host._model, self._prompt, made).operations
 
     def train(self, batches: Sequence[list[int]]) -> Trained:
         """A step on each batch of rows."""
@@ -88,7 +93,7 @@ class Ours:
         made = [collate([self._split.row(i) for i in batch]) for batch in batches]
         texts, labels = sum(b.positions for b in made), sum(int(b.labels.sum()) for b in made)
         read = Read(texts, labels, sum(b.tokens.numel() for b in made))
-        return Trained(flat(optimizer.vectors).tolist(), read, *times)
+        return Trained(flat(optimizer.vectors).tolist(), read, times)
 
 
 class Theirs:
@@ -136,7 +141,7 @@ class Theirs:
             trainer = Trainer(model=peft.model, args=arguments, train_dataset=data, data_collator=counted)
             times = timed(trainer.train)
         total = Read(*(sum(column) for column in zip(*read, strict=True)))
-        return Trained(flat(peft.vectors()).tolist(), total, *times)
+        return Trained(flat(peft.vectors()).tolist(), total, times)
 
     def _example(self, index: int) -> dict[str, list[int]]:
         row = self._split.row(index)
@@ -169,19 +174,21 @@ def alone(options: argparse.Namespace) -> None:
         return
     ours = Ours(model, prompt, split)
     order = training_batches([split.lengths[i] for i in rows], options.batch, seed=0)
+    epoch = list(islice(order, options.steps))
     answer(
         {
             "start": flat(prompt).tolist,
             "two steps": partial(ours.train, [first[: options.batch], first[options.batch :]]),
-            "softprior": partial(ours.train, list(islice(order, options.steps))),
+            "softprior": partial(ours.train, epoch),
+            "operations": partial(ours.operations, epoch),
         }
     )
 
 
 def asked(side: Asked, what: str) -> Trained:
     """What a side has trained."""
-    vectors, read, *times = side.ask(what)
-    return Trained(vectors, Read(*read), *times)
+    vectors, read, times = side.ask(what)
+    return Trained(vectors, Read(*read), Times(*times))
 
 
 def main() -> None:
@@ -218,36 +225,29 @@ def main() -> None:
         for name, one in found.items():
             taken[name].append(one)
         said = "; ".join(
-            f"{name} {one.seconds:.2f} s CPU, {one.read.padded:,} positions with pads"
+            f"{name} {one.times.cpu:.2f} s CPU, {one.read.padded:,} positions with pads"
             for name, one in found.items()
         )
         print(f"round {round_ + 1}: {found['softprior'].read.texts:,} positions of texts; {said}", flush=True)
+    work = {"memory": ours.ask("peak"), "operations": ours.ask("operations")}
+    work["tokens"] = taken["softprior"][0].read.texts
     ours.end()
     peer.end()
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
     for strategy, name in ORDERS.items():
-        pairs = list(zip(taken[strategy], taken["softprior"], strict=True))
-        ratios = [peer.seconds / own.seconds for peer, own in pairs]
+        sides_times = [[one.times for one in taken[side]] for side in (strategy, "softprior")]
+        pairs = list(zip(*sides_times, strict=True))
+        ratios = [theirs.cpu / own.cpu for theirs, own in pairs]
         print(f"{name}: {median(ratios):.2f} times")
         if options.json:
-            own = median(own.seconds for _, own in pairs)
+            trainer, own = map(medians, sides_times)
             what = f"training, `{options.method}`, {name}{of}: the Trainer's time{passes} over ours"
-            tell(by_the_clock(what, [peer.clock / own.clock for peer, own in pairs]))
-            tell(
-                Result(
-                    name=what,
-                    value=median(ratios),
-                    low=min(ratios),
-                    high=max(ratios),
-                    ours=own,
-                    peer=median(peer.seconds for peer, _ in pairs),
-                    cpu=own,
-                    unit="times (s CPU)",
-                    goal=2.0 if strategy == "random" else None,
-                    rounds=options.rounds,
-                )
-            )
+            known = {"seconds": own.wall, "cpu": own.cpu, **work}
+            clocks = [theirs.wall / own.wall for theirs, own in pairs]
+            tell(by_the_clock(what, clocks, ours=own.wall, peer=trainer.wall, **known))
+            goal = 2.0 if strategy == "random" else None
+            tell(of_rounds(what, ratios, "times (s CPU)", goal=goal, ours=own.cpu, peer=trainer.cpu, **known))
 
 
 if __name__ == "__main__":

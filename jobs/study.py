@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -156,7 +157,8 @@ def _run(
             )
             drawing.append(illustrator)
             ending.callback(illustrator.stop)
-            return [illustrator, Watch(console, work.trials, done, total=work.total)]
+            watch = Watch(console, work.trials, done, total=work.total, searched=not work.designed)
+            return [illustrator, watch]
 
         try:
             results = run(planned, options.results, listen=listen, again=options.again, cluster=cluster)
@@ -164,6 +166,8 @@ def _run(
             ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
             console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
             raise KeyboardInterrupt from None
+    report = f"python -m jobs.report {shlex.quote(str(to.folder.root))}"
+    stop.ended = f"stopped; the study's trials have ended, and what is left is the report: {report}"
     from jobs.support.endings import tell_end  # matplotlib and transformers: no trial should wait for them
 
     status = tell_end(console, results, began[0], told, to.tracking, drawing[0].figures)

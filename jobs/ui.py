@@ -17,8 +17,9 @@ from jobs.support.exits import status_of
 from jobs.support.screen import printable
 from jobs.support.stopping import stoppable
 from softprior.errors import UserError
+from softprior.inputs.base import ARTIFACTS, DATABASE
 from softprior.results.storage import location
-from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts, problem_of
+from softprior.tracking.client import default_uri, follow_artifacts, problem_of
 
 SHOWN = 10
 """Studies whose addresses are printed."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from analysis.findings.posteriors import LostPosteriorError
 from analysis.findings.reading import first_of
-from softprior.errors import UserError
+from softprior.errors import LeftOutWarning, UserError
 from softprior.inputs.labels import by_number
 from softprior.results.storage import Location
 
@@ -18,10 +18,6 @@ FILES = 4
 
 PRIORS = 24
 """Most priors of a cell that is drawn: of more, as a search has them, no figure can be read."""
-
-
-class LeftOutWarning(UserWarning):
-    """What the figures of a study do not show, and why."""
 
 
 def left_out(what: str) -> None:

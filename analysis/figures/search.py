@@ -13,16 +13,13 @@ from analysis.figures.style import NORMAL, PAGE, SMALL, limits, logarithmic, pag
 from softprior.inputs.labels import counted
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import Location
-from softprior.studies.search.summary import Point, Summary
+from softprior.studies.search.summary import ENOUGH, Point, Summary
 
 SIDE = 3
 """Slices side by side."""
 
 LETTERS = 18
 """Longest label of a choice below an axis."""
-
-ENOUGH = 10
-"""Finished proposals per parameter below which importances come with a caution."""
 
 STATES = (("complete", "o", "finished"), ("pruned", "x", "stopped early"))
 
@@ -47,10 +44,6 @@ def _told(summary: Summary) -> list[Point]:
     return [point for point in summary.points if point.values]
 
 
-def _finished(summary: Summary) -> list[Point]:
-    return [point for point in summary.points if point.state == "complete"]
-
-
 def _counts(summary: Summary) -> str:
     """The number of proposals by what became of them."""
     states = [point.state for point in summary.points]
@@ -61,7 +54,7 @@ def _counts(summary: Summary) -> str:
 
 def history(summary: Summary, name: str) -> Figure:
     """Every objective over the proposals, with the lowest value so far."""
-    told, done = _told(summary), _finished(summary)
+    told, done = _told(summary), summary.finished
     keys: list[Line2D] = [
         Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=0, label=label)
         for (state, marker, label), colour in zip(STATES, (BLUE, LINE), strict=True)
@@ -151,12 +144,12 @@ def _wrapped(parameter: str) -> str:
 def importances(summary: Summary, name: str) -> Figure:
     """How much each parameter tells good points from the others, with a caution where points are few."""
     rows = max(map(len, summary.importances))
-    done = len(_finished(summary))
+    done = len(summary.finished)
     caption = (
         f"Importance (PED-ANOVA): share of each parameter in what tells good proposals apart; "
         f"n = {done} finished proposals, {counted(rows, 'parameter')}."
     )
-    if done < ENOUGH * rows:
+    if summary.chancy:
         caption += (
             f" Caution: fewer than {ENOUGH} finished proposals per parameter. Shares are mostly chance; "
             "do not choose parameters by them."
@@ -165,7 +158,7 @@ def importances(summary: Summary, name: str) -> Figure:
     figure, panels = page(len(summary.objectives), caption, height=height, columns=1, width=PAGE, title=name)
     for objective, found, panel in zip(summary.objectives, summary.importances, panels, strict=True):
         order = sorted(found, key=lambda parameter: found[parameter])
-        faint = 0.45 if done < ENOUGH * rows else 1.0
+        faint = 0.45 if summary.chancy else 1.0
         panel.barh(order, [found[parameter] for parameter in order], color=BLUE, alpha=faint, height=0.7)
         panel.set_xlabel(f"share: {objective}", fontsize=NORMAL)
         panel.set_xlim(left=0)
@@ -179,7 +172,7 @@ def front(summary: Summary, name: str) -> Figure:
         Line2D([], [], color=ORANGE, marker="D", markersize=5, linewidth=0, label="beaten by none in all"),
     ]
     figure, (panel,) = page(1, _counts(summary), width=PAGE / 2, height=2.8, keys=keys, title=name)
-    done, best = ([p.values for p in points] for points in (_finished(summary), summary.best))
+    done, best = ([p.values for p in points] for points in (summary.finished, summary.best))
     panel.scatter([v[0] for v in done], [v[1] for v in done], s=18, color=LINE)
     panel.scatter([v[0] for v in best], [v[1] for v in best], s=30, color=ORANGE, marker="D")
     panel.set_xlabel(summary.objectives[0], fontsize=NORMAL)

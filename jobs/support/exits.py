@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from softprior.errors import UserError, full_disk
+from softprior.errors import LeftOutWarning, UserError, full_disk
 
 FINISHED, FAILED, WRONG = 0, 1, 2
 """Everything requested is done; some trials failed; the user has to fix something.
 
 Ctrl-C gives 130, SIGTERM 143.
 """
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Prints what is left out as a note; other warnings stay as they are."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, LeftOutWarning):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            shown(message, category, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def status_of(work: Callable[[], int], where: str | None = None) -> int:
@@ -21,7 +42,8 @@ def status_of(work: Callable[[], int], where: str | None = None) -> int:
         where: the folder that is written to, for the sentence about a full disk.
     """
     try:
-        return work()
+        with _notes():
+            return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG

@@ -33,10 +33,12 @@ class Stop:
     Attributes:
         signal: by which signal; None if it was not.
         orderly: set by the command once it has something to put in order before it ends.
+        ended: what is said once nothing is left to stop but what follows the work; set by the command then.
     """
 
     signal: int | None = None
     orderly: bool = False
+    ended: str | None = None
 
     @property
     def status(self) -> int:
@@ -79,7 +81,7 @@ def stoppable(early: str, late: str) -> Iterator[Stop]:
     the background of a script, stays so.
 
     Args:
-        early, late: what is printed before the command is orderly, and then.
+        early, late: what is printed before the command is orderly, and from then on until its work has ended.
     """
     stop = Stop()
     heard_at = 0.0
@@ -91,7 +93,7 @@ def stoppable(early: str, late: str) -> Iterator[Stop]:
             with suppress(OSError, RuntimeError):  # the terminal may be gone, or a print in progress
                 sys.stdout.flush()
             with suppress(OSError):
-                os.write(2, f"\n{late if stop.orderly else early}\n".encode())
+                os.write(2, f"\n{stop.ended or (late if stop.orderly else early)}\n".encode())
             if stop.orderly:
                 raise KeyboardInterrupt
         if not stop.orderly or time.monotonic() - heard_at >= AGAIN:

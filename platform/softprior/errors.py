@@ -70,6 +70,10 @@ SHOWN = 16
 """Names that one sentence lists at most."""
 
 
+class LeftOutWarning(UserWarning):
+    """What a figure or a table does not show, and why; commands print it as a note."""
+
+
 def a_kind(value: object) -> str:
     """What a value is, for a sentence: `an int`."""
     name = type(value).__name__

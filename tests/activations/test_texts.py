@@ -379,6 +379,16 @@ def test_a_task_is_other_data_only_where_its_texts_are_others_since(tmp_path, lo
         assert texts.fingerprint == f"{task.fingerprint()}{mark}"
 
 
+@pytest.mark.parametrize("text", ["I am. You are. We x y z.", "Incomprehensibilities notwithstanding"])
+def test_the_tokens_of_a_file_are_estimated_from_its_beginning(tmp_path, loaded, text):
+    path = tmp_path / "some.txt"
+    path.write_text(f"{text}\n" * 6000)
+    plan = plan_activations(spec(tasks=[], files=[{"name": "some", "path": str(path)}], sequences=10))
+    whole = 6000 * len(loaded.tokenizer(text)["input_ids"])
+    assert plan.tokens == pytest.approx(whole, rel=0.01)
+    assert sum(shard.tokens for shard in plan.shards) == pytest.approx(path.stat().st_size / 4, rel=0.01)
+
+
 def test_texts_to_shuffle_are_dealt_in_proportion(tmp_path):
     """A short last shard gets few of them: 200 documents of 5 tokens in shards of 60, 60, 60 and 20."""
     path = tmp_path / "some.txt"

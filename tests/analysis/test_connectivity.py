@@ -13,14 +13,13 @@ from mlflow import MlflowClient
 from analysis.connecting import OTHERS, measure, pairs_of, require_sizes
 from analysis.connectivity import Connectivity, load_connectivity, save_connectivity
 from analysis.figures.connectivity import connected_of, draw_connected
-from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.settings import looks_of
 from analysis.figures.single import of_each
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Cell, Run, Study
 from jobs import connectivity
-from softprior.errors import UserError
+from softprior.errors import LeftOutWarning, UserError
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place, collate
 from softprior.results.digested import read_header, write_digested

@@ -63,4 +63,11 @@ def test_tables_of_a_search_fit_and_say_once_what_the_best_share(width: int) -> 
     assert said.count("rates=") == 1
     assert "neighbours=34" in said
     assert "75%" in said
+    assert "importance (mostly chance: fewer than 10 finished proposals per parameter)" in " ".join(
+        said.split()
+    )
+    enough = summary._replace(points=best * 10)
+    assert not enough.chancy
+    console.print(importance_table(enough, width))
+    assert console.file.getvalue().count("mostly chance") == 1
     assert all(trial[:6] in said for one in best for trial in one.trials)

@@ -115,6 +115,18 @@ def test_labels_name_the_axes_and_nothing_that_all_share() -> None:
     assert len(set(found)) == 6
 
 
+def test_what_the_first_trials_of_a_search_share_is_shown_if_it_is_no_default() -> None:
+    first = trial(SUMS, entry("soft", tokens=2), entry("isotropic", scale=0.5))
+    plain = trial(SUMS, entry("soft"), entry("fitted"), seed=1)
+    assert list(labels([first], beside_defaults=True).values()) == [
+        "arithmetic · soft(tokens=2) · isotropic(scale=0.5) · 0.005 · seed 0"
+    ]
+    assert (
+        labels([first, plain], beside_defaults=True)[plain.id]
+        == "arithmetic · soft · fitted · 0.005 · seed 1"
+    )
+
+
 def test_what_an_instruction_says_stands_only_where_one_task_has_several() -> None:
     def told(task: Entry, text: str) -> TrialSpec:
         return trial(task, entry("instruction", written=text), None)

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
+from jobs.support.exits import status_of
+from softprior.errors import LeftOutWarning
 from tests.builders import study_file
 from tests.signals import hear_ctrl_c
 
@@ -64,6 +67,32 @@ def test_one_signal_stops_in_order_and_another_ends_the_process() -> None:
     assert done.returncode == 143, done.stderr
     assert done.stdout.splitlines() == ["heard 143", "timeout sends two"]
     assert done.stderr.split() == ["late"]
+
+
+def test_a_signal_after_the_work_says_what_is_left() -> None:
+    code = (
+        "import os, signal\n"
+        "from jobs.support import stopping\n"
+        "with stopping.stoppable('early', 'late') as stop:\n"
+        "    stop.orderly, stop.ended = True, 'ended'\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "ended" in done.stderr.split()
+    assert "late" not in done.stderr
+
+
+def test_what_is_left_out_is_a_note_and_other_warnings_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        warnings.warn("figures of two cells are left out", LeftOutWarning, stacklevel=1)
+        warnings.warn("the year is new", UserWarning, stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        assert status_of(work) == 0
+    assert capsys.readouterr().err == "note: figures of two cells are left out\n"
+    assert [str(other.message) for other in others] == ["the year is new"]
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

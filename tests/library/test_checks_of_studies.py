@@ -93,7 +93,8 @@ def test_the_end_of_a_study_counts_trials_and_names_what_failed(quiet: dict[str,
     unlike = bad | {i: quiet[i].model_copy(update={"sanity": (PASSED, less)}) for i in bad if i != first}
     said = verdicts(quiet | unlike, labels).lines[1]
     assert said.endswith(
-        f": 100% of the answers are the same one; 1 other trial with other numbers ({other[:6]})"
+        ": 100% of the answers are the same one; the same alarm for 1 other trial, with other numbers "
+        f"({other[:6]})"
     )
     worse = {three: quiet[three].model_copy(update={"sanity": (FAULT,)})}
     fault = "alone, a row's loss is 0.25 nats per label token from that among others of its batch"

@@ -68,6 +68,8 @@ def test_evaluation_counts_curve_test_control_and_answers():
     assert cost(trial(generate=0)).evaluated == 5 * loss
     more = TrainingSpec(steps=7, batch=3, curve=5)
     assert cost(trial(training=more)).evaluated == (1 + 5) * loss + 2 * loss + loss + answers
+    often = TrainingSpec(steps=7, batch=3, curve=1000)
+    assert cost(trial(training=often)).evaluated == (1 + 7) * loss + 2 * loss + loss + answers
     assert cost(trial("none")).evaluated == 2 * loss + loss + answers
     # All of 256 validation examples and of 10 test examples.
     assert cost(trial(examples=10_000)).evaluated == 2 * 256 * 20 + 3 * 10 * 20 + answers

@@ -463,6 +463,15 @@ def test_too_few_examples_are_said_once_they_are_known(plan, tmp_path):
     assert f"language has {len(prepared.train):,} train examples (limit 2,000)" in after
 
 
+def test_numbers_larger_than_the_number_of_steps_are_said(plan):
+    own = {"steps": 5, "batch": 8, "curve": 50, "warmup": 6}
+    said = plan(model="tiny", training=own).notes
+    assert "training.curve = 50, so every one of 5 steps has its validation loss" in said
+    assert "training.warmup = 6, so 5 steps never reach the full rate" in said
+    quiet = plan(model="tiny", training=own | {"curve": 5, "warmup": 5}).notes
+    assert not any("training." in note for note in quiet)
+
+
 def test_a_batch_larger_than_the_task_is_said(plan):
     sums = {"arithmetic": {"train_examples": 32}}
     large = plan(model="tiny", tasks=[sums], training={"steps": 5, "batch": 64})

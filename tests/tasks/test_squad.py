@@ -294,7 +294,9 @@ def test_nothing_fits(tokenizer):
     ("content", "sentence"),
     [
         ("{", "mine.json is not valid JSON"),
-        ({"data": {"a": 1}}, "has no list under the key 'data'; it has data"),
+        ({"data": {"a": 1}}, "has no list under the key 'data' but an object"),
+        ({"data": None}, "has no list under the key 'data' but None"),
+        ({"version": 1}, "has no list under the key 'data'; it has version"),
         (
             [1, 2],
             r"no usable question \(2 malformed rows .*, the first in mine.json, \[0\]: the article has no",

@@ -24,7 +24,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.probed import Probed, Removal
 from softprior.results.records import Record, Score, StepPoint, TaskScore
 from softprior.studies.table import write_study
-from softprior.tracking import clock
+from softprior.tracking import clock, mlflow_tracker
 from softprior.tracking.client import (
     ARTIFACTS,
     default_uri,
@@ -185,6 +185,21 @@ def test_sending_everything_twice_changes_nothing(ended, uri: str) -> None:
     trained = next(t for t in trials if t.prior)
     mine = next(r for r in runs if r.data.tags.get("softprior.trial") == trained.id)
     assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
+
+
+def test_a_user_who_waits_is_told_for_what(ended, uri: str, monkeypatch, capsys) -> None:
+    study, trials, folder, records = ended
+    monkeypatch.setattr(mlflow_tracker, "SILENT", 0)
+    monkeypatch.setattr(mlflow_tracker, "SAID", 0.01)
+    tracker = MlflowTracker(uri, study, trials, folder)
+    for record in records.values():
+        tracker.ended(record)
+    tracker.close(records)
+    assert tracker.problem is None
+    said = capsys.readouterr().err
+    count = len(records)
+    assert f"MLflow has 0 of {count} trials; sending the others" in said
+    assert "sending the last figures and tables to MLflow" in said
 
 
 def test_a_run_of_another_job_of_the_same_name_is_left_alone(ended, tmp_path: Path, uri: str) -> None:

@@ -350,6 +350,10 @@ def test_vectors_without_influence_are_told(tmp_path: Path) -> None:
     assert [event.text for event in events if isinstance(event, Notice)] == [STILL]
     notes = closing_notes(load_records(tmp_path / "records").values())
     assert f"arithmetic · prefix · fitted · 0.05 · seed 0: {STILL}" in notes
+    other = trial(method=METHODS["prefix"](tokens=3, blocks=(3,)), steps=2)
+    run(other, tmp_path)
+    notes = closing_notes(load_records(tmp_path / "records").values())
+    assert f"arithmetic · prefix(tokens=2) · fitted · 0.05 · seed 0: {STILL}" in notes, "not the other's name"
 
 
 def test_a_relative_rate_moves_places_in_their_own_units(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def describe(plan: RunPlan, with_findings: bool) -> list[str]:
     lines = [f"activations {spec.name}: {spec.model.id}, {_sites(plan)}"]
     for task in plan.groups:
         shards = [shard for shard in plan.shards if shard.source == task]
-        tokens = sum(shard.tokens for shard in shards)
+        tokens = sum(map(plan.expected, shards))
         if tokens:
             about = "" if shards[0].file == "" else "about "
             lines.append(f"  {task}: {about}{counted(tokens, 'token')} in {counted(len(shards), 'shard')}")

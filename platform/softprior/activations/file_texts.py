@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
 
-from softprior.activations.rows import KINDS, parts_of_file, place_of, rows
+from softprior.activations.rows import BYTES_PER_TOKEN, KINDS, parts_of_file, place_of, rows
 from softprior.activations.shards import Reading, Shard
 from softprior.activations.spec import FilesSpec
 from softprior.assets.tokens import Tokenizer, around, chunks
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, has_mark, kind_of
+from softprior.inputs.data_files import Malformed, has_mark, is_compressed, kind_of
 from softprior.inputs.labels import counted
 from softprior.inputs.paths import home_path
 from softprior.tasks.prepared import Text
 
 LEAST = 2
 """Fewest tokens of a text: the first one is a sink."""
+
+SAMPLE = 2**16
+"""Bytes of a file whose tokens are counted before it is read."""
 
 UNREADABLE = (OSError, ValueError)
 """What is raised on reading a Parquet file that is damaged or on a failing disk."""
@@ -64,6 +67,17 @@ class FileTexts:
     @property
     def _pattern(self) -> Path:
         return home_path(self.spec.path)
+
+    @property
+    def density(self) -> float:
+        """From the beginning of the first file; 1 for a packed file or a table, where that is no text."""
+        path = self.files()[0]
+        if kind_of(path) == ".parquet" or is_compressed(path):
+            return 1.0
+        end = min(path.stat().st_size, SAMPLE)
+        found = (self._chunks(row.document) for row in rows(path, self.spec.column, 0, end))
+        tokens = sum(len(piece) for one in found if not isinstance(one, Malformed) for piece in one)
+        return tokens * BYTES_PER_TOKEN / end if tokens else 1.0
 
     def files(self) -> list[Path]:
         """The files that the pattern names.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from softprior.activations.prompts import check_fits, check_prompts, identities, read_posterior
 from softprior.activations.shards import Shard, Source
@@ -40,6 +40,7 @@ class RunPlan:
         shards: every part of every source.
         model: what is known of the model.
         notes: rows of tasks that are left out, one sentence per task; which texts states of prompts are for.
+        densities: of the tasks and files, see `Source.density`.
     """
 
     spec: ActivationsSpec
@@ -48,6 +49,7 @@ class RunPlan:
     groups: dict[str, tuple[str, ...]]
     shards: tuple[Shard, ...]
     notes: tuple[str, ...] = ()
+    densities: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -67,12 +69,20 @@ class RunPlan:
     @property
     def tokens(self) -> int:
         """Tokens to read once, about; the texts that are also read shuffled come on top."""
-        return sum(shard.tokens for shard in self.shards)
+        return sum(map(self.expected, self.shards))
 
     @property
     def shuffled_tokens(self) -> int:
         """Tokens of the texts that are also read shuffled, about."""
-        return sum(shard.shuffled for shard in self.shards)
+        return sum(map(self.expected_again, self.shards))
+
+    def expected(self, shard: Shard) -> int:
+        """Tokens of a shard, about."""
+        return round(self.densities.get(shard.source, 1.0) * shard.tokens)
+
+    def expected_again(self, shard: Shard) -> int:
+        """Tokens of a shard that are read a second time, shuffled, about."""
+        return min(shard.sequences * shard.length, self.expected(shard))
 
     def shard_facts(self) -> list[dict[str, object]]:
         """The shards as JSON values."""
@@ -114,7 +124,8 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> RunPl
         shards.append(Shard(f"{PROMPTS}-00000", PROMPTS, "", 0, 0, 0, 1))
         groups[PROMPTS] = tuple(sorted(prompt.name for prompt in spec.prompts))
         notes += _for_short_texts(spec, config)
-    return RunPlan(spec, model, identity, groups, tuple(shards), tuple(notes))
+    densities = {name: source.density for name, source in known.items()}
+    return RunPlan(spec, model, identity, groups, tuple(shards), tuple(notes), densities)
 
 
 def _for_short_texts(spec: ActivationsSpec, config: Config) -> list[str]:

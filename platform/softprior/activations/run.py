@@ -255,7 +255,9 @@ def _watching(plan: RunPlan, folder: RunFolder, report: Report) -> Iterator[None
     for path in folder.beats():
         path.unlink()
     earlier = saved_shards(plan, folder)
-    before = sum(shard.tokens + shard.shuffled for shard in plan.shards if shard.name in earlier)
+    before = sum(
+        plan.expected(shard) + plan.expected_again(shard) for shard in plan.shards if shard.name in earlier
+    )
     ended = threading.Event()
 
     def watch() -> None:

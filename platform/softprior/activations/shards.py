@@ -19,7 +19,7 @@ class Shard:
         source: the task's or files' name.
         file: empty for a task.
         first, last: rows of a task, bytes of a text file, row groups of a Parquet file; last excluded.
-        tokens: number of tokens, about.
+        tokens: number of tokens, about; of a file, a quarter of its bytes.
         length: of one text, about.
         sequences: number of its texts that are also read shuffled.
         paths: number of these texts whose states are kept whole, for figures.
@@ -34,11 +34,6 @@ class Shard:
     length: int
     sequences: int = 0
     paths: int = 0
-
-    @property
-    def shuffled(self) -> int:
-        """Number of tokens that are read a second time, shuffled, about."""
-        return min(self.sequences * self.length, self.tokens)
 
     @property
     def place(self) -> str:
@@ -89,6 +84,10 @@ class Source(Protocol):
     @property
     def longest(self) -> int:
         """Tokens of its longest text, at most."""
+
+    @property
+    def density(self) -> float:
+        """Number of tokens that it has for each one that its shards say."""
 
     def shards(self, tokens: int) -> list[Shard]:
         """All of it in parts of about this many tokens, with no document in two of them."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from softprior.assets.named import Named
-from softprior.inputs.base import Name, Spec
+from softprior.inputs.base import FolderName, Name, Spec
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import ModelSpec, ResourcesSpec, TrackingSpec
 from softprior.tasks.base import Split
@@ -68,7 +68,7 @@ class ActivationsSpec(Spec):
         resources: of one worker; `concurrent` is the number of workers.
     """
 
-    name: Name
+    name: FolderName
     description: str = ""
     model: ModelSpec
     tasks: tuple[Entry, ...] = ()

@@ -66,6 +66,10 @@ class TaskTexts:
         return cls(name, prepared, tuple(order), few, found, tuple(data_notes(name, task, whole.look)))
 
     @property
+    def density(self) -> float:
+        return 1.0
+
+    @property
     def longest(self) -> int:
         longest = max(self.order, key=self.split.lengths.__getitem__)
         return len(self.split.text(longest).tokens)  # without the token that only ends an answer

@@ -72,6 +72,20 @@ def _checked_name(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_checked_name)]
 
+DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
+"""MLflow's database and its folder, beside those of studies and activation runs."""
+
+
+def _free(name: str) -> str:
+    # The database's other files begin with its name.
+    if name == ARTIFACTS or name.startswith(DATABASE):
+        raise ValueError(f"must not be '{name}', which MLflow's own files are called; choose another name")
+    return name
+
+
+FolderName = Annotated[Name, AfterValidator(_free)]
+"""The name of a study or an activation run, whose folder stands beside MLflow's files."""
+
 
 def _with_words(text: str) -> str:
     if not text.strip():

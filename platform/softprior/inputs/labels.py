@@ -32,17 +32,26 @@ class Axes(NamedTuple):
     repeat: str | None = None
 
 
-def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
+def axes(trials: Sequence[TrialSpec], *, beside_defaults: bool = False) -> dict[str, Axes]:
     """The axes of every trial, by trial id.
 
     Entries have the labels of the study file. Without, they have their component's name, with the parameters
     in which those of one name differ from each other and from the defaults: `isotropic(scale=0.1)`.
+
+    Args:
+        beside_defaults: also show the parameters in which methods, priors and regularisers of one name are
+            alike but differ from the defaults.
     """
+
+    def named(entries: Iterable[Entry]) -> dict[str, str]:
+        own = list(entries)
+        return names([*own, *(Entry(name=one.shown.name) for one in own if beside_defaults)])
+
     tasks = names(trial.task for trial in trials)
     # Within a task: the text of a written instruction follows from the task, which the label names.
-    methods = {task: names(t.method for t in trials if t.task.canonical() == task) for task in tasks}
-    priors = names(trial.prior for trial in trials if trial.prior is not None)
-    terms = names(term for trial in trials for term in trial.regularisers)
+    methods = {task: named(t.method for t in trials if t.task.canonical() == task) for task in tasks}
+    priors = named(trial.prior for trial in trials if trial.prior is not None)
+    terms = named(term for trial in trials for term in trial.regularisers)
     found = {}
     for trial in trials:
         task = trial.task.canonical()
@@ -74,13 +83,16 @@ def reshown(trial: TrialSpec, show: Callable[[str, Entry], Entry]) -> TrialSpec:
     )
 
 
-def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
+def labels(trials: Sequence[TrialSpec], *, beside_defaults: bool = False) -> dict[str, str]:
     """Task, method, prior, regularisers, rate and seed of every trial in a line, by trial id.
 
     `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`; that of a repeated trial ends in
     `twin` or `reordered`.
+
+    Args:
+        beside_defaults: see `axes`.
     """
-    return {trial: in_line(own) for trial, own in axes(trials).items()}
+    return {t: in_line(own) for t, own in axes(trials, beside_defaults=beside_defaults).items()}
 
 
 def in_line(own: Axes, without: Container[str] = ()) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from softprior.inputs.base import Address, Name, Spec, canonical_text
+from softprior.inputs.base import Address, FolderName, Spec, canonical_text
 from softprior.inputs.entries import Entry, LabelledEntry, Regularisers
 
 
@@ -336,7 +336,7 @@ class CommonSpec(Spec):
         description: a text of your own, shown in MLflow and as the report's question.
     """
 
-    name: Name
+    name: FolderName
     description: str = ""
     model: ModelSpec
     resources: ResourcesSpec = ResourcesSpec()

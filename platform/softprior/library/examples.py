@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from softprior.errors import UserError
+from softprior.errors import LeftOutWarning, UserError
 from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import counted
 from softprior.results.folder import StudyFolder
@@ -39,7 +39,7 @@ def examples_table(
     lost = [table for table in found.values() if isinstance(table, UserError)]
     if lost:
         left = f"the examples of {counted(len(lost), 'trial')} are left out: {lost[0]}"
-        warnings.warn(left, UserWarning, stacklevel=3)
+        warnings.warn(left, LeftOutWarning, stacklevel=3)
     known = names(task for record in wanted.values() for task in record.tasks)
     tables = [
         _named(table, trial, labels[trial], known)

@@ -108,7 +108,7 @@ def _named(verdict: str, those: Sequence[tuple[str, Check]], labels: Mapping[str
     others = counted(len(those) - 1, "other trial")
     if all(own.words == check.words for _, own in those):
         return f"{line}; the same of {others} ({shown}{rest})"
-    return f"{line}; {others} with other numbers ({shown}{rest})"
+    return f"{line}; the same {verdict} for {others}, with other numbers ({shown}{rest})"
 
 
 def _beside(record: Record, alone: Record | None) -> Iterator[Check]:

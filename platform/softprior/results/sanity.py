@@ -48,7 +48,7 @@ SAID: Mapping[str, str] = {
     "posterior": "the saved posterior, read back, gives a loss {:.2g} nats per label token away",
     "swapped_context": "swapped contexts change the loss by {:+.3f} nats: it does not come from reading them",
     "one_answer": "{:.0%} of the answers are the same one",
-    "majority": "its answers score {:+.1%} compared with always giving the most common training answer",
+    "majority": "its answers score no better than always giving the most common training answer ({:+.1%})",
     "gradient": "the norm of the first step's gradient is {:g}",
     "no_prompt_answers": "{:.0%} of the answers are those of the model without a prompt",
     "kept_context": "swapped contexts cost only {:.0%} of what they cost the model without a prompt",

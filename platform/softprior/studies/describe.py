@@ -331,7 +331,8 @@ def closing_notes(records: Iterable[Record], limits: bool = True) -> list[str]:
         limits: whether it says which splits have fewer examples than a default allows.
     """
     known = list(records)
-    return [*data_notes(known, limits), *_few(known), *_still(known), *_unmeasured(known)]
+    named = labels([record.spec for record in known])
+    return [*data_notes(known, limits), *_few(known), *_still(known, named), *_unmeasured(known, named)]
 
 
 def _few(records: Sequence[Record]) -> list[str]:
@@ -355,9 +356,13 @@ def _few(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _unmeasured(records: Iterable[Record]) -> list[str]:
-    """Which trials lack another task or a probe, one sentence for each of these, and the first reason."""
-    found: dict[str, list[tuple[TrialSpec, str]]] = {}
+def _unmeasured(records: Iterable[Record], named: Mapping[str, str]) -> list[str]:
+    """Which trials lack another task or a probe, one sentence for each of these, and the first reason.
+
+    Args:
+        named: labels of the study's trials, by id.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
     entries = short_names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
         for wanted, reason in lacking(record):
@@ -365,21 +370,25 @@ def _unmeasured(records: Iterable[Record]) -> list[str]:
                 what = f"measured on {entries[wanted.canonical()]}"
             else:
                 what = f"probed ({wanted})"
-            found.setdefault(what, []).append((record.spec, reason))
+            found.setdefault(what, []).append((named[record.id], reason))
     return [
-        f"{counted(len(lost), 'trial')} not {what}, the first {labels([spec])[spec.id]}: {reason}"
+        f"{counted(len(lost), 'trial')} not {what}, the first {label}: {reason}"
         for what, lost in found.items()
-        for spec, reason in lost[:1]
+        for label, reason in lost[:1]
     ]
 
 
-def _still(records: Iterable[Record]) -> list[str]:
-    """Which trials had a gradient of exactly zero at the first step."""
-    found = [record.spec for record in records if record.steps and record.steps[0].gradient == 0]
+def _still(records: Iterable[Record], named: Mapping[str, str]) -> list[str]:
+    """Which trials had a gradient of exactly zero at the first step.
+
+    Args:
+        named: labels of the study's trials, by id.
+    """
+    found = [named[record.id] for record in records if record.steps and record.steps[0].gradient == 0]
     if not found:
         return []
     others = f" and {counted(len(found) - 1, 'other trial')}" if len(found) > 1 else ""
-    return [f"{labels(found)[found[0].id]}{others}: {STILL}"]
+    return [f"{found[0]}{others}: {STILL}"]
 
 
 def data_notes(records: Iterable[Record], limits: bool = True) -> list[str]:

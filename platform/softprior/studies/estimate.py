@@ -78,7 +78,7 @@ def trial_cost(trial: TrialSpec, components: Components, begun: int = 0) -> Cost
     texts = rows * components.positions(task, "train")
     batches = left * training.accumulate
     trained = Cost(round(batches * (texts + prompt)), 0, 3 * batches)
-    points = round(training.curve * left / training.steps) + (begun == 0)
+    points = round(min(training.curve, training.steps) * left / training.steps) + (begun == 0)
     untrained = _loss(task, "test", evaluation, components)
     return trained + validation.times(points) + untrained + tested + _probed(trial, components)
 

@@ -22,6 +22,7 @@ from softprior.studies.plan_notes import (
     prior_notes,
     samples,
     task_notes,
+    training_notes,
 )
 from softprior.studies.probing import probe_notes
 from softprior.studies.table import columns
@@ -84,7 +85,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
                 asked = partial(check_opening, method, model.shape, task, study.model.id, here)
                 located(f"{where}: {against}", asked)
     looks = looks_at(parts, model.fingerprint)
-    notes += [*model.notes, *task_notes(study.training, study.evaluation, parts, looks)]
+    notes += [*training_notes(study.training, parts), *model.notes]
+    notes += task_notes(study.training, study.evaluation, parts, looks)
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)

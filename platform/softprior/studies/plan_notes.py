@@ -38,6 +38,19 @@ def axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
+def training_notes(training: TrainingSpec, parts: Parts) -> list[str]:
+    """Which of the training's numbers are larger than its number of steps, by task."""
+    notes = []
+    for task in parts.tasks if any(method.trained for method in parts.methods) else ():
+        own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
+        steps = counted(own.steps, "step")
+        if own.curve > own.steps:
+            notes.append(f"training.curve = {own.curve:,}, so every one of {steps} has its validation loss")
+        if own.warmup > own.steps:
+            notes.append(f"training.warmup = {own.warmup:,}, so {steps} never reach the full rate")
+    return list(dict.fromkeys(notes))
+
+
 def looks_at(parts: Parts, fingerprint: str) -> dict[str, Look]:
     """What is known of the data of all tasks, by the canonical text of their entries.
 

@@ -35,16 +35,19 @@ class Watch(Observer):
         done: int,
         quiet: float = QUIET,
         total: int | None = None,
+        searched: bool = False,
     ) -> None:
         """`trials` are all trials of the study, of which `done` finished earlier.
 
         Args:
             total: final number of trials, for a search that has yet to propose them.
+            searched: whether it is one.
         """
         self._console = console
         self._live = console.is_terminal
         self._total = total or len(trials)
-        self._labels = labels(trials)
+        self._searched = searched
+        self._labels = self._named(trials)
         self._ids = short_ids([trial.id for trial in trials])
         self._done = done
         self._quiet = quiet
@@ -84,8 +87,12 @@ class Watch(Observer):
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
         """Registers the trials that a search has added."""
-        self._labels = labels(trials)
+        self._labels = self._named(trials)
         self._ids = short_ids([trial.id for trial in trials])
+
+    def _named(self, trials: Sequence[TrialSpec]) -> dict[str, str]:
+        """Labels; in a search with all that is no default, in which trials to come may differ."""
+        return labels(trials, beside_defaults=self._searched)
 
     def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
         self._bars.update(self._study, note="")

@@ -30,6 +30,8 @@ def check_source(data: str, known: list[str], hub: bool) -> str:
     Raises:
         ValueError: `data` is none of those, nor a path.
     """
+    if "://" in data:
+        raise ValueError("is an address; fetch the file, and give its path")
     if data in known or is_path(data) or (hub and data.startswith("hub:") and data.count("/") == 1):
         return data
     also = "a path (with a slash or a dot)" + (", or hub:owner/name" if hub else "")

@@ -104,6 +104,9 @@ def _nested(path: Path) -> Iterator[Item]:
         raise UserError(f"the SQuAD file {path} cannot be read: {data.reason}; {LAYOUT}")
     if not isinstance(whole, dict) or not isinstance(whole.get("data"), list):
         keys = f"; it has {', '.join(whole)}" if isinstance(whole, dict) and whole else ""
+        if isinstance(whole, dict) and "data" in whole:
+            data = "an object" if isinstance(whole["data"], dict) else str(whole["data"])[:40]
+            keys = f" but {data}"
         raise UserError(f"the SQuAD file {path} has no list under the key 'data'{keys}; {LAYOUT}")
     return (Item(f"data[{i}]", value) for i, value in enumerate(whole["data"]))
 

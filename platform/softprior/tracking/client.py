@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from filelock import FileLock
 
 from softprior.errors import UserError, hidden
+from softprior.inputs.base import ARTIFACTS, DATABASE
 from softprior.inputs.specs import TrackingSpec
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location, RemotePath
@@ -23,12 +24,6 @@ from softprior.tracking.mlflow_private import PLACES, make_tables
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
-
-ARTIFACTS = "mlflow-artifacts"
-"""Folder beside an SQLite database."""
-
-DATABASE = "mlflow.db"
-"""The database beside the results folders of all studies."""
 
 BATCH, PARAMETERS = 1000, 100
 """Metrics and parameters that one `log_batch` takes."""

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from softprior.assets.progress import say
 from softprior.errors import hidden
-from softprior.inputs.labels import labels
+from softprior.inputs.labels import counted, labels
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import SOURCES
@@ -28,6 +29,9 @@ from softprior.tracking.view import TRIAL, address, write_view
 from softprior.training.events import Event, Observer, Step, Validation
 
 STUDY = "study"
+SILENT, SAID = 2.0, 15.0
+"""Seconds at the end before a user is told what is still being sent, and between two such lines."""
+
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -53,6 +57,7 @@ class MlflowTracker(Observer):
         self._folder = folder
         self._about = _About(study.name, study.description)
         self._queue: queue.Queue[_Message] = queue.Queue()
+        self._ended = self._written = 0
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -60,6 +65,7 @@ class MlflowTracker(Observer):
         self._queue.put(_Told(trial, events))
 
     def ended(self, record: Record) -> None:
+        self._ended += 1
         self._queue.put(_Ended(record))
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
@@ -72,7 +78,16 @@ class MlflowTracker(Observer):
         Afterwards `problem` says what could not be sent, if anything.
         """
         self._queue.put(_Detach() if records is None else _Close(records, metrics or {}))
-        self._thread.join()
+        self._thread.join(SILENT)
+        while self._thread.is_alive():
+            say(self._left())
+            self._thread.join(SAID)
+
+    def _left(self) -> str:
+        """What a user waits for."""
+        if self._written < self._ended:
+            return f"MLflow has {self._written:,} of {counted(self._ended, 'trial')}; sending the others"
+        return "sending the last figures and tables to MLflow"
 
     def _work(self) -> None:
         writer: _Writer | None = None
@@ -94,6 +109,7 @@ class MlflowTracker(Observer):
             except Exception as error:
                 self.problem = problem_of(error)
                 writer = None
+            self._written += isinstance(message, _Ended)
             if last:
                 return
 

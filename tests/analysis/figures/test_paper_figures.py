@@ -11,7 +11,6 @@ import torch
 
 from analysis.figures.activation_maps import activation_maps, behind_of
 from analysis.figures.attention import attention_of, draw_attention
-from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
 from analysis.figures.style import COLUMN
@@ -19,7 +18,7 @@ from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import CUT, Truth, simulated
 from analysis.findings.study import Cell, Study
 from jobs import maps
-from softprior.errors import UserError
+from softprior.errors import LeftOutWarning, UserError
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place
 from softprior.results.probed import Attended, Probed

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.figures.learning_curves import Curve, Curves, curves_of, draw_curves
-from analysis.figures.left_out import LeftOutWarning, Undrawn
+from analysis.figures.left_out import Undrawn
 from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import Moved, MovedPoint, draw_moved, moved_of
 from analysis.figures.palette import entry_looks
@@ -32,6 +32,7 @@ from analysis.findings.posteriors import LostPosteriorError
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Cell, Run, Study
+from softprior.errors import LeftOutWarning
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import Rate
 from softprior.prompt import Place

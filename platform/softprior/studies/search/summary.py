@@ -19,6 +19,9 @@ from softprior.studies.search.storage import REASON, TRIALS
 FEWEST = 4
 """Fewest finished points from which importances are meaningful."""
 
+ENOUGH = 10
+"""Finished proposals per parameter below which importances are mostly chance."""
+
 BEST = 10
 """Number of points that are listed."""
 
@@ -60,6 +63,16 @@ class Summary(NamedTuple):
     best: tuple[Point, ...]
     importances: tuple[dict[str, float], ...]
     logs: frozenset[str]
+
+    @property
+    def finished(self) -> list[Point]:
+        """The proposals that were measured to their end."""
+        return [point for point in self.points if point.state == "complete"]
+
+    @property
+    def chancy(self) -> bool:
+        """Whether importances are mostly chance, as too few proposals have finished."""
+        return len(self.finished) < ENOUGH * max(map(len, self.importances), default=0)
 
 
 def lowest(summary: Summary) -> dict[str, float]:
