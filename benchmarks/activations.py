@@ -34,10 +34,10 @@ import yaml
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from benchmarks.asked import Asked, Times, answer, as_script, as_worker, medians, timed
+from benchmarks.asked import Asked, answer, as_script, as_worker
 from benchmarks.needed import needed
 from benchmarks.result import of_rounds, tell
-from benchmarks.watched import resident
+from benchmarks.watched import Took, medians, resident, timed
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
@@ -114,9 +114,9 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
         return usual(model, given, chosen)
     host = load_local(model).host
     sites = [site for site in host.sites() if not site.startswith(("key.", "value."))]
-    medians = Medians()
+    norms = Medians()
     first = next(batches(given, BATCH))
-    host.observe(None, batch_of(first), sites, medians)
+    host.observe(None, batch_of(first), sites, norms)
 
     def forward() -> None:
         in_turns(made, [Nothing() for _ in range(lanes)], observe)
@@ -127,7 +127,7 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
         made, lanes = divided(partial(passes, given, chosen, seed=0), BATCH, host.info().lanes)
         routers = []
         for _ in range(lanes):
-            sinks = Sinks(medians.values(), 10.0, base_sites(host.sites()))
+            sinks = Sinks(norms.values(), 10.0, base_sites(host.sites()))
             routers.append(Router(Collector(state, sites, sinks, 0), Sequences(state, sites, sinks, 0)))
         in_turns(made, routers, observe)
         return state
@@ -160,10 +160,10 @@ def usual(model: ModelSpec, given: list[Text], chosen: list[Text]) -> Callable[[
 
 
 def counted_operations(model: ModelSpec, given: list[Text]) -> tuple[int, float]:
-    """Tokens of all passes over the texts, and the operations that they need."""
+    """Tokens of all passes over the texts, and the operations of these passes alone."""
     network: Any = load_local(model).host._model
     read = passes(given, followed(given, len(given) // 2), BATCH, 0)
-    found = needed(network, {}, (batch_of(at.texts) for at in read), backward=False)
+    found = needed(network, {}, (batch_of(at.texts) for at in read), backward=False, logits=False)
     return found.tokens, found.operations
 
 
@@ -347,21 +347,21 @@ def main() -> None:
         return
     words = ["benchmarks.activations", *sys.argv[1:], "--answer"]
     sides = {way: Asked([*words, way], started_as(way, options.threads)) for way in WAYS}
-    taken: dict[str, list[Times]] = {way: [] for way in WAYS}
+    taken: dict[str, list[Took]] = {way: [] for way in WAYS}
     for turn in range(options.rounds + 1):
         for way, side in sides.items():
-            took = Times(*side.ask("time"))
+            took = Took(*side.ask("time"))
             if turn:  # the first warms up
                 taken[way].append(took)
     read, operations = sides["statistics"].ask("needed")
     for side in sides.values():
         side.end()
     for way in WAYS:
-        ratios = [a.wall / b.wall for a, b in zip(taken["forward"], taken[way], strict=True)]
+        ratios = [a.seconds / b.seconds for a, b in zip(taken["forward"], taken[way], strict=True)]
         own = medians(taken[way])
         memory = measured(way, options.model, options.tokens, options.threads)
         print(
-            f"{way:<10} {own.wall:6.2f} s   forward alone over it "
+            f"{way:<10} {own.seconds:6.2f} s   forward alone over it "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
             f"peak {memory['peak']:.0f} MB, {memory['peak'] - memory['before']:.0f} above the model"
         )
@@ -371,13 +371,11 @@ def main() -> None:
                     "activation statistics: forward passes alone over ours",
                     ratios,
                     "times (s)",
+                    own._replace(memory=memory["peak"] - memory["before"]),
                     goal=0.92,
-                    ours=own.wall,
-                    peer=medians(taken["usual"]).wall,
-                    limit=medians(taken["forward"]).wall,
-                    seconds=own.wall,
-                    cpu=own.cpu,
-                    memory=memory["peak"] - memory["before"],
+                    ours=own.seconds,
+                    peer=medians(taken["usual"]).seconds,
+                    limit=medians(taken["forward"]).seconds,
                     tokens=read,
                     operations=operations,
                 )

@@ -10,14 +10,10 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
-from functools import partial
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks.watched import resident
 from softprior.training.threads import thread_environment
 
 
@@ -74,31 +70,8 @@ def started(module: str, of: str, threads: int) -> Asked:
 
 
 def answer(answers: Mapping[str, Callable[[], object]]) -> None:
-    """Answers the questions on the standard input until it ends; what is printed meanwhile is no answer.
-
-    Every process also says its "peak" of memory so far, in MB.
-    """
-    known: dict[str, Callable[[], object]] = {"peak": partial(resident, "VmHWM"), **answers}
+    """Answers the questions on the standard input until it ends; what is printed meanwhile is no answer."""
     for line in sys.stdin:
         with redirect_stdout(sys.stderr):
-            said = json.dumps(known[line.strip()]())
+            said = json.dumps(answers[line.strip()]())
         print(said, flush=True)
-
-
-class Times(NamedTuple):
-    """What a piece of work took: CPU and wall seconds."""
-
-    cpu: float
-    wall: float
-
-
-def timed(work: Callable[[], object]) -> Times:
-    """What a piece of work takes."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return Times(time.process_time() - cpu, time.perf_counter() - wall)
-
-
-def medians(taken: Iterable[Times]) -> Times:
-    """The median of each."""
-    return Times(*map(median, zip(*taken, strict=True)))

@@ -13,9 +13,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from benchmarks.asked import Asked, Times, answer, as_script, medians, timed
+from benchmarks.asked import Asked, answer, as_script
 from benchmarks.result import of_rounds, tell
+from benchmarks.watched import Took, medians, timed
 
 WAYS: dict[str, dict[str, str]] = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
 
@@ -38,10 +40,10 @@ def alone() -> None:
     host = load_local(ModelSpec(id="smollm2-135m-instruct-q4_1", device="cpu")).host
     batch, prompt = batch_of(ROWS, LENGTH, 0), prompt_of(host.info().hidden, 0)
 
-    def step() -> Times:
+    def step() -> Took:
         host.loss(prompt, batch, grad=True)
         took = timed(lambda: [host.loss(prompt, batch, grad=True) for _ in range(STEPS)])
-        return Times(took.cpu / STEPS, took.wall / STEPS)
+        return took._replace(seconds=took.seconds / STEPS, cpu=took.cpu / STEPS)
 
     answer({"step": step})
 
@@ -77,25 +79,26 @@ def main() -> None:
     for one in ways.values():
         one.ask("step")  # the model is loaded, and the processor's caches and threads are ready
     for busy in (False, True):
-        taken: dict[str, list[Times]] = {name: [] for name in WAYS}
+        taken: dict[str, list[Took]] = {name: [] for name in WAYS}
         for round_ in range(options.rounds):
             for name, one in ways.items():
                 with busy_loop(busy):
-                    taken[name].append(Times(*one.ask("step")))
-            last = {name: taken[name][-1].wall for name in WAYS}
+                    taken[name].append(Took(*one.ask("step")))
+            last = {name: taken[name][-1].seconds for name in WAYS}
             print(
                 f"round {round_ + 1}, busy {busy}: spinning {last['spin']:.2f} s, sleeping "
                 f"{last['sleep']:.2f} s",
                 flush=True,
             )
-        ratios = [spin.wall / sleep.wall for spin, sleep in zip(taken["spin"], taken["sleep"], strict=True)]
+        ratios = [
+            spin.seconds / sleep.seconds for spin, sleep in zip(taken["spin"], taken["sleep"], strict=True)
+        ]
         if options.json:
             beside = "a busy loop beside" if busy else "no busy loop beside"
             spin, sleep = (medians(taken[name]) for name in WAYS)
-            known = {"ours": sleep.wall, "peer": spin.wall, "seconds": sleep.wall, "cpu": sleep.cpu}
-            known |= {"memory": ways["sleep"].ask("peak"), "tokens": ROWS * LENGTH}
             row = f"step of two threads, {beside}: spinning threads' time over sleeping ones'"
-            tell(of_rounds(row, ratios, "times (s)", **known))
+            result = of_rounds(row, ratios, "times (s)", sleep, ours=sleep.seconds, peer=spin.seconds)
+            tell(replace(result, tokens=ROWS * LENGTH))
     for one in ways.values():
         one.end()
 

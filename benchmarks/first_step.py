@@ -17,15 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import psutil
-
 from benchmarks.result import Result, of_rounds, tell
-from benchmarks.watched import family, pss
+from benchmarks.watched import Key, ended, family, spent
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 
@@ -43,23 +41,18 @@ TRIALS = 2
 
 MODEL = ModelSpec(id="smollm2-135m-instruct-q4_1")
 
-EVERY = 10
-"""Looks for the step between two looks at the processes; one that ends may have worked as long unseen."""
+EVERY, LOOKS = 0.02, 10
+"""Seconds between looks for the step, and number of them for one at the processes."""
 
 
 class Reached(NamedTuple):
-    """A point on the way.
+    """A point on the way: seconds from the command on, and processor seconds of all its processes by then.
 
-    Attributes:
-        seconds: from the command on.
-        cpu: processor seconds of all its processes by then, without what one has done after the last look at
-            it.
-        memory: of all of them then (PSS), in MB; at the end, when they are gone, that of the point before.
+    The latter lack what a process has done after the last look at it.
     """
 
     seconds: float
     cpu: float
-    memory: float
 
 
 def study(results: Path) -> list[Reached]:
@@ -87,25 +80,20 @@ def bare(folder: Path) -> list[Reached]:
 
 def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
     """Runs a command; when each thing was there, one after another, and when it ended."""
-    started = time.perf_counter()
-    spent: dict[int, float] = {}
+    began = time.perf_counter()
+    seen: dict[Key, float] = {}
     reached: list[Reached] = []
-    looks, memory = 0, 0.0
-    with psutil.Popen(command, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
+    looks = 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603  our own words
+        while not ended(process, EVERY):
             found = len(reached) < len(marks) and marks[len(reached)]()
-            seconds = time.perf_counter() - started
-            if found or looks % EVERY == 0:
-                for each in [process, *process.children(recursive=True)]:
-                    with suppress(psutil.Error):
-                        times = each.cpu_times()
-                        spent[each.pid] = times.user + times.system
+            seconds = time.perf_counter() - began
+            if found or looks % LOOKS == 0:
+                seen |= dict(filter(None, map(spent, family(process.pid))))
             if found:
-                memory = sum(map(pss, family(process.pid)))
-                reached.append(Reached(seconds, sum(spent.values()), memory))
+                reached.append(Reached(seconds, sum(seen.values())))
             looks += 1
-            time.sleep(0.02)
-        now = Reached(time.perf_counter() - started, sum(spent.values()), memory)
+        now = Reached(time.perf_counter() - began, sum(seen.values()))
         while len(reached) < len(marks) and marks[len(reached)]():  # since the last look
             reached.append(now)
         reached.append(now)
@@ -115,10 +103,13 @@ def _reached(command: list[str], *marks: Callable[[], bool]) -> list[Reached]:
 
 
 def _row(name: str, points: list[Reached], goal: float | None = None) -> Result:
-    times = [one.seconds for one in points]
-    cpu, memory = median(one.cpu for one in points), max(one.memory for one in points)
-    known = {"seconds": median(times), "cpu": cpu, "memory": memory, "goal": goal, "most": True}
-    return of_rounds(name, times, "s", **known)
+    times, took = [one.seconds for one in points], _median(points)
+    row = of_rounds(name, times, "s", goal=goal, most=True)
+    return replace(row, seconds=took.seconds, cpu=took.cpu)
+
+
+def _median(points: list[Reached]) -> Reached:
+    return Reached(*map(median, zip(*points, strict=True)))
 
 
 def main() -> None:
@@ -151,7 +142,7 @@ def main() -> None:
                 line = f"run {run + 1}, {name}: {step.seconds:.1f} s to the first step, {step.cpu:.1f} s CPU"
                 if measure is study:
                     last, end = rest
-                    ends.append(Reached(end.seconds - last.seconds, end.cpu - last.cpu, end.memory))
+                    ends.append(Reached(end.seconds - last.seconds, end.cpu - last.cpu))
                     line += f"; {ends[-1].seconds:.1f} s from the last trial's record to the end"
                 print(line, flush=True)
     if options.json:
@@ -160,10 +151,10 @@ def main() -> None:
     scripts = (("with Ray and transformers", floors), ("with transformers and without Ray", bares))
     for what, theirs in scripts if options.json and floors else ():
         ratios = [other.seconds / one.seconds for other, one in zip(theirs, ours, strict=True)]
-        row = _row(f"from the command to the first step: a plain script {what} over ours", ours)
-        sides = {"ours": row.value, "peer": median(one.seconds for one in theirs)}
-        work = {"seconds": row.seconds, "cpu": row.cpu, "memory": row.memory}
-        tell(of_rounds(row.name, ratios, "times (s)", **sides, **work))
+        own, other = _median(ours), _median(theirs)
+        row = f"from the command to the first step: a plain script {what} over ours"
+        result = of_rounds(row, ratios, "times (s)", ours=own.seconds, peer=other.seconds)
+        tell(replace(result, seconds=own.seconds, cpu=own.cpu))
 
 
 if __name__ == "__main__":

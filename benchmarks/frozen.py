@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.asked import Times, medians, timed
 from benchmarks.gpu import SHAPES, random_batch, random_host
 from benchmarks.needed import Needed, needed
 from benchmarks.result import of_rounds, tell
 from benchmarks.sides import BATCH, TOKENS, examples
-from benchmarks.watched import resident
+from benchmarks.watched import Took, medians, timed
 from softprior.assets.cache import VARIABLE
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import FrozenCache, ModelSpec
@@ -58,7 +57,7 @@ class Bench:
         self.host.keep_rows(KeptRows(FrozenCache()))
         frozen = self.host.frozen
         first, _ = self.taken(step)
-        times: dict[str, list[Times]] = {kind: [] for kind in ("whole", "kept", "from_files")}
+        times: dict[str, list[Took]] = {kind: [] for kind in ("whole", "kept", "from_files")}
         found: dict[str, Losses] = {}
         for _ in range(self.rounds):
             for kind, seconds in times.items():
@@ -70,7 +69,7 @@ class Bench:
         chosen = {kind: [self.seconds(one) for one in taken] for kind, taken in times.items()}
         return {
             **{kind: median(seconds) for kind, seconds in chosen.items()},
-            "wall": {kind: medians(taken).wall for kind, taken in times.items()},
+            "took": {kind: medians(taken) for kind, taken in times.items()},
             "ratios": _ratios(chosen["whole"], chosen["kept"]),
             "ratios_from_files": _ratios(chosen["whole"], chosen["from_files"]),
             "first_step": self.seconds(first),
@@ -78,7 +77,7 @@ class Bench:
             "loss": float(found["whole"].nll.sum()) / int(found["whole"].tokens.sum()),
         }
 
-    def taken(self, step: Callable[[], Losses]) -> tuple[Times, Losses]:
+    def taken(self, step: Callable[[], Losses]) -> tuple[Took, Losses]:
         """What a step takes, and what it returns."""
         found: list[Losses] = []
 
@@ -91,9 +90,9 @@ class Bench:
             torch.cuda.synchronize()
         return timed(ended), found[0]
 
-    def seconds(self, times: Times) -> float:
+    def seconds(self, took: Took) -> float:
         """Those that count: by the clock on a GPU, of the processor elsewhere."""
-        return times.wall if self._on_gpu else times.cpu
+        return took.seconds if self._on_gpu else took.cpu
 
     @property
     def _on_gpu(self) -> bool:
@@ -161,12 +160,10 @@ def tell_all(what: str, found: dict[str, Any], work: Needed) -> None:
                 f"`model.frozen_cache`, {what}, {name}: whole steps' time over ours",
                 found[ratios],
                 "times (s CPU)",
+                found["took"][taken],
                 goal=4.0,
                 ours=found[taken],
                 peer=found["whole"],
-                seconds=found["wall"][taken],
-                cpu=found[taken],
-                memory=resident("VmHWM"),
                 tokens=work.tokens,
                 operations=work.operations,
             )

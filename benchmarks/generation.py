@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.asked import answer, medians, started, timed
+from benchmarks.asked import answer, started
 from benchmarks.needed import needed
-from benchmarks.result import by_the_clock, of_rounds, tell
+from benchmarks.result import of_rounds, tell
 from benchmarks.sides import TOKENS, Peft, examples
+from benchmarks.watched import Took, medians, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place, Row, collate
@@ -143,34 +144,43 @@ def main() -> None:
         sys.exit("not the same answers; nothing is measured")
     peft.ask("time")
     turns = ((peft, "time"), (peft, "time with the same rows"), (ours, "time"), (ours, "time of a token"))
-    rounds = [[side.ask(what) for side, what in turns] for _ in range(options.rounds)]
-    taken = [[cpu for cpu, _ in found] for found in rounds]
+    rounds = [[Took(*side.ask(what)) for side, what in turns] for _ in range(options.rounds)]
     tokens, operations = ours.ask("needed")
-    work = {"memory": ours.ask("peak"), "tokens": tokens, "operations": operations}
     ours.end()
     peft.end()
-    ratios = sorted(peer / own for peer, _, own, _ in taken)
-    alike_ratios = sorted(peer / own for _, peer, own, _ in taken)
-    prefill = sorted(first / own for *_, own, first in taken)
-    peer, other, own, _ = (median(column) for column in zip(*taken, strict=True))
+    ratios = [peer.cpu / own.cpu for peer, _, own, _ in rounds]
+    alike_ratios = [peer.cpu / own.cpu for _, peer, own, _ in rounds]
+    prefill = [first.cpu / own.cpu for *_, own, first in rounds]
+    peer, other, own, first = map(medians, zip(*rounds, strict=True))
     print(
-        f"PEFT {peer:.2f} s CPU, with softprior's rows at a time {other:.2f}, softprior {own:.2f} s, ratios "
-        f"{median(ratios):.2f} and {median(alike_ratios):.2f}; {prefill=}",
+        f"PEFT {peer.cpu:.2f} s CPU, with softprior's rows at a time {other.cpu:.2f}, softprior "
+        f"{own.cpu:.2f} s, ratios {median(ratios):.2f} and {median(alike_ratios):.2f}; {prefill=}",
         flush=True,
     )
     if options.json:
         shape = f"{len(answers)} answers of {options.new} tokens"
-        peer_wall, wall = (medians(found[side] for found in rounds).wall for side in (0, 2))
-        clock = [peer / own for (_, peer), _, (_, own), _ in rounds]
-        known = {"ours": wall, "peer": peer_wall, "seconds": wall, "cpu": own, **work}
-        tell(by_the_clock(f"{shape}: PEFT's time over ours", clock, **known))
-        for name, found, theirs_took, goal in (
-            ("PEFT's time over ours", ratios, peer, 2.0),
-            ("PEFT's time over ours, PEFT with the same rows at a time", alike_ratios, other, None),
-            ("the pass over the input over all of it", prefill, None, None),
+        row = f"{shape}: PEFT's time over ours"
+        clock = [peer.seconds / own.seconds for peer, _, own, _ in rounds]
+        for name, found, unit, mine, theirs, goal in (
+            (row, ratios, "s CPU", own.cpu, peer.cpu, 2.0),
+            (f"{row}, PEFT with the same rows at a time", alike_ratios, "s CPU", own.cpu, other.cpu, None),
+            (f"{row}, by the clock", clock, "s", own.seconds, peer.seconds, None),
         ):
-            known |= {"ours": own, "peer": theirs_took, "goal": goal}
-            tell(of_rounds(f"{shape}: {name}", found, "times (s CPU)", **known))
+            tell(
+                of_rounds(
+                    name,
+                    found,
+                    f"times ({unit})",
+                    own,
+                    goal=goal,
+                    ours=mine,
+                    peer=theirs,
+                    tokens=tokens,
+                    operations=operations,
+                )
+            )
+        row = f"{shape}: the pass over the input over all of it"
+        tell(of_rounds(row, prefill, "times (s CPU)", first, ours=own.cpu))
 
 
 if __name__ == "__main__":

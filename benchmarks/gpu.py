@@ -157,7 +157,7 @@ class Bench:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
-        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+        return round((torch.cuda.max_memory_allocated() - before) / 1e6, 1)
 
     def kept(self, batch: Batch, prompts: int = 1) -> float:
         """Megabytes that a `soft` step of ragged rows has to keep, see `models.memory`."""
@@ -176,7 +176,7 @@ class Bench:
             len(batch), batch.positions, int(batch.lengths.max()), int(batch.labels.sum()), prompts=prompts
         )
         found = step_memory(sizes, (Place(0),), TOKENS, rows, Form(BYTES["bfloat16"], "ragged"))
-        return round((found.kept + found.logits) / 2**20, 1)
+        return round((found.kept + found.logits) / 1e6, 1)
 
     def operations(self, batch: Batch, prompts: int = 1) -> float:
         """Operations that a `soft` step needs: products forward, and backward at what is not frozen.

@@ -21,7 +21,7 @@ import yaml
 
 from benchmarks.planned import planned
 from benchmarks.result import of_rounds, tell
-from benchmarks.watched import Watched, watched
+from benchmarks.watched import Took, medians, watched
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records
 
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     memory: float
     speed: float
-    took: Watched
+    took: Took
 
 
 def main() -> None:
@@ -88,15 +88,25 @@ def main() -> None:
         texts = f"texts of up to {options.context} tokens" if options.task == "squad" else options.task
         passes = f"passes of up to {options.tokens:,} positions"
         sharing = f"{options.trials} trials on a shared model, {texts}, {passes}"
-        work = {of: median(getattr(together.took, of) for _, together in runs) for of in Watched._fields}
-        work |= planned(study(options))._asdict()
+        took, tokens = medians(together.took for _, together in runs), planned(study(options))
         for name, ratios, of, goal, most, unit in (
             ("memory over own models'", memory, "memory", 0.4, True, "GB"),
             ("throughput over own models'", speed, "speed", 1.0, False, "trials per hour"),
         ):
             own_models, ours = (median(getattr(one, of) for one in side) for side in zip(*runs, strict=True))
-            known = {"goal": goal, "most": most, "ours": ours, "peer": own_models, **work}
-            tell(of_rounds(f"{sharing}: {name}", ratios, f"times ({unit})", **known))
+            tell(
+                of_rounds(
+                    f"{sharing}: {name}",
+                    ratios,
+                    f"times ({unit})",
+                    took,
+                    goal=goal,
+                    most=most,
+                    ours=ours,
+                    peer=own_models,
+                    tokens=tokens,
+                )
+            )
 
 
 def study(options: argparse.Namespace) -> dict[str, Any]:

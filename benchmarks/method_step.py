@@ -12,11 +12,10 @@ from statistics import median
 
 import torch
 
-from benchmarks.asked import Times, medians, timed
 from benchmarks.needed import needed
 from benchmarks.result import of_rounds, tell
 from benchmarks.sides import BATCH, TOKENS, examples
-from benchmarks.watched import resident
+from benchmarks.watched import Took, medians, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_local
@@ -46,22 +45,30 @@ def main() -> None:
             place: 0.1 * torch.randn(TOKENS, host.width(place), generator=torch_generator(0, place.name))
             for place in places
         }
-    times: dict[str, list[Times]] = {name: [] for name in prompts}
+    times: dict[str, list[Took]] = {name: [] for name in prompts}
     for round_ in range(options.rounds + 1):
         for name, prompt in prompts.items():
             took = timed(partial(host.loss, prompt, batch, grad=True))
             if round_:  # the first warms up
                 times[name].append(took)
     for name, taken in times.items():
-        ratios = [own.wall / soft.wall for own, soft in zip(taken, times["soft"], strict=True)]
+        ratios = [own.seconds / soft.seconds for own, soft in zip(taken, times["soft"], strict=True)]
         own = medians(taken)
-        print(f"{name}: {own.wall:.2f} s per step, {median(ratios):.2f} of soft")
+        print(f"{name}: {own.seconds:.2f} s per step, {median(ratios):.2f} of soft")
         if options.json and name != "soft":
             work = needed(host._model, prompts[name], [batch])
-            known = {"tokens": work.tokens, "operations": work.operations, "memory": resident("VmHWM")}
-            known |= {"seconds": own.wall, "cpu": own.cpu}
-            known |= {"ours": own.wall, "peer": medians(times["soft"]).wall}
-            tell(of_rounds(f"training step, `{name}` over `soft`", ratios, "times (s)", **known))
+            tell(
+                of_rounds(
+                    f"training step, `{name}` over `soft`",
+                    ratios,
+                    "times (s)",
+                    own,
+                    ours=own.seconds,
+                    peer=medians(times["soft"]).seconds,
+                    tokens=work.tokens,
+                    operations=work.operations,
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from benchmarks.result import of_rounds, tell
-from benchmarks.watched import EVERY, Key, Watched, family, resident, spent, watched
+from benchmarks.watched import EVERY, Key, Took, ended, family, medians, resident, spent, watched
 from softprior.training.threads import thread_environment
 
 if TYPE_CHECKING:
@@ -123,23 +123,23 @@ def main() -> None:
         found, floor = scheduling(options.trials, options.rounds)
         if options.json:
             count = f"{options.trials:,}"
-            took = {of: median(getattr(found, of)) for of in ("seconds", "cpu", "memory")}
+            took = Took(*(median(getattr(found, of)) for of in Took._fields))
             further = f"after the first {FEW}, up to {count}"
             for name, unit, of, goal in (
                 (f"what a study of {count} trials adds to each, its start included", "s CPU", "added", None),
                 (f"what each trial of a study adds {further}", "s CPU", "further", 0.3),
                 (f"memory of the driver, {count} trials", "MB", "memory", 1000),
             ):
-                known = {"limit": median(getattr(floor, of)), "goal": goal, "most": True, **took}
-                tell(of_rounds(name, getattr(found, of), unit, **known))
+                limit = median(getattr(floor, of))
+                tell(of_rounds(name, getattr(found, of), unit, took, goal=goal, most=True, limit=limit))
     if options.dry_run_trials:
         runs = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
         each = ", ".join(f"{one.seconds:.1f}" for one in runs)
-        took = Watched(*map(median, zip(*runs, strict=True)))._asdict()
-        print(f"dry run of {options.dry_run_trials:,} trials: {took['seconds']:.1f} s ({each})")
+        took = medians(runs)
+        print(f"dry run of {options.dry_run_trials:,} trials: {took.seconds:.1f} s ({each})")
         if options.json:
             name = f"dry run of {options.dry_run_trials:,} trials"
-            tell(of_rounds(name, [one.seconds for one in runs], "s", **took))
+            tell(of_rounds(name, [one.seconds for one in runs], "s", took))
 
 
 def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
@@ -149,6 +149,7 @@ def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
     found, floor = (Growth(*([] for _ in Growth._fields)) for _ in range(2))
     for round_ in range(rounds):
         added, floor_added = {}, {}
+        largest: list[Tracked] = []
         for count in (FEW, trials):
             with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
                 own = alone(Path(folder), count)
@@ -164,7 +165,8 @@ def scheduling(trials: int, rounds: int) -> tuple[Growth, Growth]:
                 f"Tune and MLflow alone {bare}",
                 flush=True,
             )
-        for growth, seconds, last in ((found, added, ours), (floor, floor_added, bare)):
+            largest = [ours, bare]
+        for growth, seconds, last in zip((found, floor), (added, floor_added), largest, strict=True):
             growth.added.append(seconds[trials] / trials)
             growth.further.append((seconds[trials] - seconds[FEW]) / (trials - FEW))
             growth.memory.append(last.memory)
@@ -205,16 +207,15 @@ def tracked(program: list[str], folder: Path) -> Tracked:
     with open(folder / "output.txt", "w") as output:
         options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
         process = subprocess.Popen(program, **options)  # noqa: S603  our own
-        while process.poll() is None:
+        while not ended(process, EVERY):
             look(process.pid, seen)
             memory = max(memory, resident("VmHWM", process.pid))
-            time.sleep(EVERY)
     seconds = time.perf_counter() - began
     if process.returncode:
         sys.exit((folder / "output.txt").read_text())
     parts = dict.fromkeys(Cpu._fields, 0.0)
-    for who, seconds in seen.values():
-        parts[who] += seconds
+    for who, cpu in seen.values():
+        parts[who] += cpu
     return Tracked(Cpu(**parts), memory, seconds)
 
 
@@ -275,7 +276,7 @@ def work(folder: Path) -> dict[str, float]:
     return {"trials": middle - start, "figures": time.process_time() - middle}
 
 
-def dry_run(trials: int) -> Watched:
+def dry_run(trials: int) -> Took:
     """What a dry run takes, from starting Python to its end."""
     seeds = -(-trials // (RATES * len(PRIORS)))
     axes = {"priors": PRIORS, "rates": [1e-3 * (i + 1) for i in range(RATES)], "seeds": list(range(seeds))}

@@ -25,7 +25,7 @@ import yaml
 
 from benchmarks.planned import planned
 from benchmarks.result import of_rounds, tell
-from benchmarks.watched import Watched, watched
+from benchmarks.watched import Took, medians, watched
 
 TOKENS, RATE, CLIP = 20, 1e-3, 1.0
 """Vectors of a prompt, learning rate, and most of a gradient's norm."""
@@ -66,7 +66,7 @@ def main() -> None:
             f"{options.trials} trials cannot have {options.rates} rates of each seed; choose a divisor"
         )
     data = examples(options)
-    runs: list[tuple[Watched, Watched]] = []
+    runs: list[tuple[Took, Took]] = []
     for round_ in range(options.rounds):
         theirs, ours = peer(options, data), softprior(options)
         runs.append((theirs, ours))
@@ -81,21 +81,29 @@ def main() -> None:
     if options.json:
         swept = f", {options.rates} rates" if options.rates > 1 else ""
         name = f"study of {options.trials} trials{swept}"
-        theirs_took, work = (
-            Watched(*map(median, zip(*side, strict=True)))._asdict() for side in zip(*runs, strict=True)
-        )
-        peer_speed, speed = (
+        theirs, ours = map(medians, zip(*runs, strict=True))
+        tokens = planned(study(options))
+        speeds = (
             median(3600 * options.trials / one.seconds for one in side) for side in zip(*runs, strict=True)
         )
-        work |= planned(study(options))._asdict()
-        known = {"goal": 2.6 if swept else 2.3, "ours": speed, "peer": peer_speed, **work}
-        row = f"{name}: ours per hour over Ray Tune and PEFT's"
-        tell(of_rounds(row, ratios, "times (trials per hour)", **known))
+        peer_speed, speed = speeds
+        tell(
+            of_rounds(
+                f"{name}: ours per hour over Ray Tune and PEFT's",
+                ratios,
+                "times (trials per hour)",
+                ours,
+                goal=2.6 if swept else 2.3,
+                ours=speed,
+                peer=peer_speed,
+                tokens=tokens,
+            )
+        )
         for what, unit, of in (("processor time", "s CPU", "cpu"), ("memory", "MB", "memory")):
-            shares = [getattr(theirs, of) / getattr(ours, of) for theirs, ours in runs]
-            sides = {"ours": work[of], "peer": theirs_took[of]}
+            shares = [getattr(peer, of) / getattr(own, of) for peer, own in runs]
             row = f"{name}: Ray Tune and PEFT's {what} over ours"
-            tell(of_rounds(row, shares, f"times ({unit})", **sides, **work))
+            sides = {"ours": getattr(ours, of), "peer": getattr(theirs, of)}
+            tell(of_rounds(row, shares, f"times ({unit})", ours, **sides, tokens=tokens))
 
 
 def rates(options: argparse.Namespace) -> list[float]:
@@ -183,7 +191,7 @@ def example(split: Any, index: int) -> dict[str, list[int]]:
     return {"input_ids": list(row.tokens), "labels": labels}
 
 
-def softprior(options: argparse.Namespace) -> Watched:
+def softprior(options: argparse.Namespace) -> Took:
     """What `jobs.study` takes."""
     with tempfile.TemporaryDirectory(prefix="softprior-peer-") as folder:
         file = Path(folder) / "study.yaml"
@@ -191,7 +199,7 @@ def softprior(options: argparse.Namespace) -> Watched:
         return ran(["jobs.study", str(file), "--results", folder], Path(folder))
 
 
-def peer(options: argparse.Namespace, data: dict[str, Any]) -> Watched:
+def peer(options: argparse.Namespace, data: dict[str, Any]) -> Took:
     """What the peer takes."""
     with tempfile.TemporaryDirectory(prefix="softprior-peer-") as folder:
         at_once = options.at_once or options.cores
@@ -209,7 +217,7 @@ def peer(options: argparse.Namespace, data: dict[str, Any]) -> Watched:
         return ran(["benchmarks.peer_tune", "--peer", str(file)], Path(folder))
 
 
-def ran(arguments: list[str], folder: Path) -> Watched:
+def ran(arguments: list[str], folder: Path) -> Took:
     """A command with a Ray of its own; what it prints goes to the folder."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return watched([sys.executable, "-m", *arguments], environment, folder / "output.txt")

@@ -30,10 +30,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.asked import Asked, Times, answer, medians, started, timed
-from benchmarks.result import Result, by_the_clock, of_rounds, tell
+from benchmarks.asked import Asked, answer, started
+from benchmarks.result import Result, of_rounds, tell
 from benchmarks.sides import BATCH, PEERS, examples, side
-from benchmarks.watched import resident
+from benchmarks.watched import Took, medians, resident, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Batch, Row, collate
 from softprior.results.posteriors import Vectors
@@ -58,9 +58,9 @@ class Compared(NamedTuple):
         tokens, operations: of the work, see `benchmarks.needed`.
     """
 
-    ratios: list[Times]
-    peer: Times
-    ours: Times
+    ratios: list[Took]
+    peer: Took
+    ours: Took
     tokens: int
     operations: float
 
@@ -69,14 +69,14 @@ def compare(name: str, peer: Asked, ours: Asked, pairs: int) -> Compared:
     """Asks both for one setting, in turns."""
     taken = []
     for _ in range(pairs):
-        theirs, own = Times(*peer.ask(name)), Times(*ours.ask(name))
+        theirs, own = Took(*peer.ask(name)), Took(*ours.ask(name))
         taken.append((theirs, own))
         ratio = theirs.cpu / own.cpu
         print(
             f"  {name}: peer {theirs.cpu:.2f} s CPU, softprior {own.cpu:.2f} s CPU, ratio {ratio:.2f}",
             flush=True,
         )
-    ratios = [Times(theirs.cpu / own.cpu, theirs.wall / own.wall) for theirs, own in taken]
+    ratios = [Took(*(a / b for a, b in zip(*pair, strict=True))) for pair in taken]
     theirs, own = map(medians, zip(*taken, strict=True))
     return Compared(ratios, theirs, own, *ours.ask(f"needed: {name}"))
 
@@ -158,9 +158,9 @@ def alone(options: argparse.Namespace) -> None:
         loss, gradient = first()
         return loss, flat(gradient).tolist()
 
-    def products() -> tuple[float, float]:
+    def products() -> tuple[float, Took]:
         limit = stepper.needed(own).seconds()
-        return limit, timed(lambda: [stepper.step(batch) for batch in own])[0]
+        return limit, timed(lambda: [stepper.step(batch) for batch in own])
 
     def counted(batches: Sequence[Batch]) -> tuple[int, float]:
         found = stepper.needed(batches)
@@ -173,7 +173,7 @@ def alone(options: argparse.Namespace) -> None:
             "mixed lengths": f"{sum(b.positions for b in own)} real of {padded} with pads",
         }
 
-    def times(name: str) -> tuple[float, float]:
+    def times(name: str) -> Took:
         return timed(lambda: [step() for step in works[name]])
 
     answer(
@@ -213,36 +213,32 @@ def main() -> None:
     require_equal(peer.ask("step"), ours.ask("step"))
     peer.ask("longest batch"), ours.ask("longest batch")  # from here on, memory has been touched before
     found = {name: compare(name, peer, ours, options.pairs) for name in SETTINGS}
-    shares = []
-    for _ in range(options.pairs):
-        limit, spent = ours.ask("products")
-        shares.append((limit / spent, limit, spent))
+    limits = [ours.ask("products") for _ in range(options.pairs)]
     for name, shape in ours.ask("shapes").items():
         print(f"{name}: {shape}")
-    peak = ours.ask("peak")
     ours.end()
     peer.end()
     for name, one in found.items():
         print(f"{name}: {median(ratio.cpu for ratio in one.ratios):.2f} times")
-    print(f"products needed, of the CPU time of steps: {', '.join(f'{share:.3f}' for share, _, _ in shares)}")
+    shares = [(limit, Took(*spent)) for limit, spent in limits]
+    told = ", ".join(f"{limit / spent.cpu:.3f}" for limit, spent in shares)
+    print(f"products needed, of the CPU time of steps: {told}")
     print(f"memory of a step, MB: {memory}")
     if options.json:
-        tell_all(options, found, sorted(shares), memory, peak)
+        tell_all(options, found, shares, memory)
 
 
 def tell_all(
     options: argparse.Namespace,
     found: dict[str, Compared],
-    shares: list[tuple[float, float, float]],
+    shares: list[tuple[float, Took]],
     memory: dict[str, float],
-    peak: float,
 ) -> None:
     """Prints the rows of the table.
 
     Args:
-        shares: of products in steps, with the seconds of both.
+        shares: CPU seconds of products that steps need, and what the steps took.
         memory: of a step of each side, in MB.
-        peak: of softprior's process, in MB.
     """
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     peer = PEERS[options.method]
@@ -250,25 +246,42 @@ def tell_all(
     for name, one in found.items():
         goal = 2.0 if name == "mixed lengths" else None
         row = f"training step, `{options.method}`, {name}{of}: {peer} time{passes} over ours"
-        work = {"tokens": one.tokens, "operations": one.operations}
-        work |= {"seconds": one.ours.wall, "cpu": one.ours.cpu, "memory": peak}
-        sides = {"ours": one.ours.cpu, "peer": one.peer.cpu}
-        tell(of_rounds(row, [ratio.cpu for ratio in one.ratios], "times (s CPU)", goal=goal, **sides, **work))
+        tell(
+            of_rounds(
+                row,
+                [ratio.cpu for ratio in one.ratios],
+                "times (s CPU)",
+                one.ours,
+                goal=goal,
+                ours=one.ours.cpu,
+                peer=one.peer.cpu,
+                tokens=one.tokens,
+                operations=one.operations,
+            )
+        )
         if goal:
-            sides = {"ours": one.ours.wall, "peer": one.peer.wall}
-            tell(by_the_clock(row, [ratio.wall for ratio in one.ratios], **sides, **work))
-    _, limit, spent = shares[len(shares) // 2]
-    mixed = found["mixed lengths"]
+            tell(
+                of_rounds(
+                    f"{row}, by the clock",
+                    [ratio.seconds for ratio in one.ratios],
+                    "times (s)",
+                    one.ours,
+                    ours=one.ours.seconds,
+                    peer=one.peer.seconds,
+                    tokens=one.tokens,
+                    operations=one.operations,
+                )
+            )
+    spent, mixed = medians(took for _, took in shares), found["mixed lengths"]
     tell(
         of_rounds(
             f"training step, `{options.method}`, mixed lengths{of}: products that it needs over ours",
-            [share for share, _, _ in shares],
+            [limit / took.cpu for limit, took in shares],
             "times (s CPU)",
-            goal=0.65,
-            ours=spent,
-            limit=limit,
-            cpu=spent,
-            memory=peak,
+            spent,
+            goal=0.65 if options.method == "soft" else None,
+            ours=spent.cpu,
+            limit=median(limit for limit, _ in shares),
             tokens=mixed.tokens,
             operations=mixed.operations,
         )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from json import dumps
 from statistics import median
-from typing import Any
+
+from benchmarks.watched import Took
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,9 @@ class Result:
         seconds: by the clock, of ours.
         cpu: processor seconds of ours.
         memory: MB of ours at the peak.
-        tokens: positions of texts in the work, without pads.
-        operations: those of the products that the work needs.
+        tokens: positions of texts in the work, without pads; of studies those that the plan counts, prompts
+            included.
+        operations: of the matrix products in the work, see `benchmarks.needed`.
     """
 
     name: str
@@ -52,19 +54,43 @@ class Result:
         return self.value <= self.goal if self.most else self.value >= self.goal
 
 
-def of_rounds(name: str, values: Sequence[float], unit: str, **known: Any) -> Result:
-    """The median of the rounds' values.
+def of_rounds(
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    took: Took | None = None,
+    *,
+    goal: float | None = None,
+    most: bool = False,
+    ours: float | None = None,
+    peer: float | None = None,
+    limit: float | None = None,
+    tokens: int | None = None,
+    operations: float | None = None,
+) -> Result:
+    """The median of the rounds' values; for the other arguments see `Result`.
 
     Args:
-        known: other attributes of the result.
+        took: seconds and memory of ours.
     """
-    low, high = min(values), max(values)
-    return Result(name=name, value=median(values), low=low, high=high, unit=unit, rounds=len(values), **known)
-
-
-def by_the_clock(name: str, ratios: Sequence[float], **known: Any) -> Result:
-    """The ratios of wall-clock times, beside a result of that name by processor time."""
-    return of_rounds(f"{name}, by the clock", ratios, "times (s)", **known)
+    return Result(
+        name=name,
+        value=median(values),
+        low=min(values),
+        high=max(values),
+        unit=unit,
+        rounds=len(values),
+        goal=goal,
+        most=most,
+        ours=ours,
+        peer=peer,
+        limit=limit,
+        seconds=None if took is None else took.seconds,
+        cpu=None if took is None else took.cpu,
+        memory=None if took is None else took.memory,
+        tokens=tokens,
+        operations=operations,
+    )
 
 
 def tell(result: Result) -> None:

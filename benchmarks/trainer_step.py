@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.asked import Asked, Times, answer, medians, started, timed
+from benchmarks.asked import Asked, answer, started
 from benchmarks.needed import needed
 from benchmarks.peft_step import flat
-from benchmarks.result import by_the_clock, of_rounds, tell
+from benchmarks.result import of_rounds, tell
 from benchmarks.sides import BATCH, Peft, prompt_of, training_split
+from benchmarks.watched import Took, medians, timed
 from softprior.inputs.specs import ModelSpec, Rate, TrainingSpec
 from softprior.models.load import load_local, load_tokenizer
 from softprior.prompt import collate
@@ -65,7 +66,7 @@ class Trained(NamedTuple):
 
     vectors: list[float]
     read: Read
-    times: Times
+    took: Took
 
 
 class Ours:
@@ -187,8 +188,8 @@ def alone(options: argparse.Namespace) -> None:
 
 def asked(side: Asked, what: str) -> Trained:
     """What a side has trained."""
-    vectors, read, times = side.ask(what)
-    return Trained(vectors, Read(*read), Times(*times))
+    vectors, read, took = side.ask(what)
+    return Trained(vectors, Read(*read), Took(*took))
 
 
 def main() -> None:
@@ -225,29 +226,48 @@ def main() -> None:
         for name, one in found.items():
             taken[name].append(one)
         said = "; ".join(
-            f"{name} {one.times.cpu:.2f} s CPU, {one.read.padded:,} positions with pads"
+            f"{name} {one.took.cpu:.2f} s CPU, {one.read.padded:,} positions with pads"
             for name, one in found.items()
         )
         print(f"round {round_ + 1}: {found['softprior'].read.texts:,} positions of texts; {said}", flush=True)
-    work = {"memory": ours.ask("peak"), "operations": ours.ask("operations")}
-    work["tokens"] = taken["softprior"][0].read.texts
+    tokens, operations = taken["softprior"][0].read.texts, ours.ask("operations")
     ours.end()
     peer.end()
     of = "" if options.batch == BATCH else f", {options.batch} rows"
     passes = "" if options.pieces == 1 else f" in {options.pieces} passes"
     for strategy, name in ORDERS.items():
-        sides_times = [[one.times for one in taken[side]] for side in (strategy, "softprior")]
-        pairs = list(zip(*sides_times, strict=True))
+        both = [[one.took for one in taken[side]] for side in (strategy, "softprior")]
+        pairs = list(zip(*both, strict=True))
         ratios = [theirs.cpu / own.cpu for theirs, own in pairs]
         print(f"{name}: {median(ratios):.2f} times")
         if options.json:
-            trainer, own = map(medians, sides_times)
+            trainer, own = map(medians, both)
             what = f"training, `{options.method}`, {name}{of}: the Trainer's time{passes} over ours"
-            known = {"seconds": own.wall, "cpu": own.cpu, **work}
-            clocks = [theirs.wall / own.wall for theirs, own in pairs]
-            tell(by_the_clock(what, clocks, ours=own.wall, peer=trainer.wall, **known))
-            goal = 2.0 if strategy == "random" else None
-            tell(of_rounds(what, ratios, "times (s CPU)", goal=goal, ours=own.cpu, peer=trainer.cpu, **known))
+            tell(
+                of_rounds(
+                    what,
+                    ratios,
+                    "times (s CPU)",
+                    own,
+                    goal=2.0 if strategy == "random" else None,
+                    ours=own.cpu,
+                    peer=trainer.cpu,
+                    tokens=tokens,
+                    operations=operations,
+                )
+            )
+            tell(
+                of_rounds(
+                    f"{what}, by the clock",
+                    [theirs.seconds / own.seconds for theirs, own in pairs],
+                    "times (s)",
+                    own,
+                    ours=own.seconds,
+                    peer=trainer.seconds,
+                    tokens=tokens,
+                    operations=operations,
+                )
+            )
 
 
 if __name__ == "__main__":

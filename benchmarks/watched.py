@@ -6,15 +6,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import Any, NamedTuple
 
 EVERY = 0.2
 """Seconds between looks at processor time; a process that ends may have worked as long unseen."""
 
 LOOKS = 10
-"""Looks at processor time for one at memory, which takes the kernel longer."""
+"""Looks at processor time for one at memory, which takes the kernel longer; shorter peaks are missed."""
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -22,13 +23,14 @@ Key = tuple[int, str]
 """A process: its id, and when it started."""
 
 
-class Watched(NamedTuple):
-    """A command that ran.
+class Took(NamedTuple):
+    """What a piece of work took.
 
     Attributes:
         seconds: by the clock.
-        cpu: processor seconds of all its processes.
-        memory: the largest sum of their proportional set sizes (PSS) seen, in MB.
+        cpu: processor seconds of all its threads and processes.
+        memory: of the process at its peak, in MB; of a command the largest sum of the proportional set sizes
+            (PSS) of all its processes that was seen.
     """
 
     seconds: float
@@ -36,8 +38,15 @@ class Watched(NamedTuple):
     memory: float
 
 
-def watched(program: list[str], environment: Mapping[str, str], output: Path) -> Watched:
+def medians(several: Iterable[Took]) -> Took:
+    """The median of each."""
+    return Took(*map(median, zip(*several, strict=True)))
+
+
+def watched(program: list[str], environment: Mapping[str, str], output: Path) -> Took:
     """Runs a command; ends this process with what it printed if it fails.
+
+    Looking takes a few percent of a core. A process whose parent has ended is no longer seen.
 
     Args:
         output: a file for what it prints.
@@ -46,7 +55,7 @@ def watched(program: list[str], environment: Mapping[str, str], output: Path) ->
     memory, looks, began = 0.0, 0, time.perf_counter()
     with output.open("w") as file:
         process = subprocess.Popen(program, env=dict(environment), stdout=file, stderr=file)  # noqa: S603  our own
-        while process.poll() is None:
+        while not ended(process, EVERY):
             own = family(process.pid)
             for each in own:
                 if found := spent(each):
@@ -54,11 +63,28 @@ def watched(program: list[str], environment: Mapping[str, str], output: Path) ->
             if looks % LOOKS == 0:
                 memory = max(memory, sum(map(pss, own)))
             looks += 1
-            time.sleep(EVERY)
     seconds = time.perf_counter() - began
     if process.returncode:
         sys.exit(output.read_text())
-    return Watched(seconds, sum(seen.values()), memory)
+    return Took(seconds, sum(seen.values()), memory)
+
+
+def ended(process: subprocess.Popen[Any], within: float) -> bool:
+    """Whether a process ends within some seconds, which are not waited for if it does."""
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def timed(work: Callable[[], object]) -> Took:
+    """What a piece of work takes in this process."""
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of memory so far
+    cpu, clock = time.process_time(), time.perf_counter()
+    work()
+    cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
+    return Took(clock, cpu, resident("VmHWM"))
 
 
 def family(process: int) -> list[int]:

@@ -379,12 +379,20 @@ def test_a_task_is_other_data_only_where_its_texts_are_others_since(tmp_path, lo
         assert texts.fingerprint == f"{task.fingerprint()}{mark}"
 
 
-@pytest.mark.parametrize("text", ["I am. You are. We x y z.", "Incomprehensibilities notwithstanding"])
-def test_the_tokens_of_a_file_are_estimated_from_its_beginning(tmp_path, loaded, text):
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("I am. You are. We x y z.", 6000),
+        ("Incomprehensibilities notwithstanding", 6000),
+        ("We x y z. " * 8000, 3),
+    ],
+    ids=["short words", "long words", "long lines"],
+)
+def test_the_tokens_of_a_file_are_estimated_from_its_beginning(tmp_path, loaded, text, times):
     path = tmp_path / "some.txt"
-    path.write_text(f"{text}\n" * 6000)
+    path.write_text(f"{text}\n" * times)
     plan = plan_activations(spec(tasks=[], files=[{"name": "some", "path": str(path)}], sequences=10))
-    whole = 6000 * len(loaded.tokenizer(text)["input_ids"])
+    whole = times * len(loaded.tokenizer(text)["input_ids"])
     assert plan.tokens == pytest.approx(whole, rel=0.01)
     assert sum(shard.tokens for shard in plan.shards) == pytest.approx(path.stat().st_size / 4, rel=0.01)
 

@@ -64,6 +64,17 @@ def test_keys_and_values_are_attended_to_and_pass_through_no_block(model: Any) -
     )
 
 
+def test_vectors_that_stay_stand_beside_those_of_later_blocks(model: Any) -> None:
+    first, last = Place(0), Place(model.config.num_hidden_layers - 1, after="cut")
+    vectors = torch.zeros(FRONT, model.config.hidden_size)
+    one, both = (
+        needed(model, prompt, [TEXT]) for prompt in ({first: vectors}, {first: vectors, last: vectors})
+    )
+    linears = [m for m in model.model.layers[-1].modules() if isinstance(m, torch.nn.Linear)]
+    more = sum(4 * FRONT * linear.in_features * linear.out_features for linear in linears)
+    assert both.operations - both.attention == one.operations - one.attention + more
+
+
 def test_what_is_kept_is_not_needed_again(model: Any) -> None:
     last = Place(model.config.num_hidden_layers - 1, kind="key")
     prompt = {last: torch.zeros(FRONT, 1)}

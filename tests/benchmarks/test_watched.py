@@ -16,7 +16,7 @@ held = bytearray(100_000_000)
 end = time.process_time() + 1
 while time.process_time() < end:
     pass
-time.sleep(1)
+time.sleep(4)
 """
 
 
@@ -24,7 +24,7 @@ def test_a_child_counts_too(tmp_path: Path) -> None:
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}], check=True)"
     found = watched([sys.executable, "-c", program], os.environ, tmp_path / "output.txt")
     assert 1 <= found.cpu <= found.seconds + 1
-    assert found.seconds >= 2
+    assert found.seconds >= 5
     assert 100 <= found.memory <= 200
 
 

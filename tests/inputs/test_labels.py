@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprior.inputs.entries import Entry
+from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.entry_texts import names, short_names
 from softprior.inputs.labels import by_number, counted, labels, numbered, short_ids
 from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.methods import METHODS
 
 
 def entry(name: str, **params: Any) -> Entry:
@@ -125,6 +126,17 @@ def test_what_the_first_trials_of_a_search_share_is_shown_if_it_is_no_default() 
         labels([first, plain], beside_defaults=True)[plain.id]
         == "arithmetic · soft · fitted · 0.005 · seed 1"
     )
+
+
+def test_defaults_and_labels_show_no_parameters_in_a_search_either() -> None:
+    soft = METHODS.entry(METHODS["soft"]())
+    wide = METHODS.entry(METHODS["soft"](tokens=40)).shown_as(Shown("wide", {"tokens": 40}))
+    few = METHODS.entry(METHODS["soft"](tokens=2))
+    trials = [trial(SUMS, method, entry("fitted")) for method in (soft, wide, few)]
+    found = labels(trials, beside_defaults=True)
+    assert [label.split(" · ")[1] for label in found.values()] == ["soft", "wide", "soft(tokens=2)"]
+    (alone,) = labels(trials[:1], beside_defaults=True).values()
+    assert alone == "arithmetic · soft · fitted · 0.005 · seed 0"
 
 
 def test_what_an_instruction_says_stands_only_where_one_task_has_several() -> None:

@@ -466,8 +466,9 @@ def test_too_few_examples_are_said_once_they_are_known(plan, tmp_path):
 def test_numbers_larger_than_the_number_of_steps_are_said(plan):
     own = {"steps": 5, "batch": 8, "curve": 50, "warmup": 6}
     said = plan(model="tiny", training=own).notes
-    assert "training.curve = 50, so every one of 5 steps has its validation loss" in said
-    assert "training.warmup = 6, so 5 steps never reach the full rate" in said
+    more = "is more than the 5 steps of arithmetic"
+    assert f"training.curve = 50 {more}: each step has its validation loss" in said
+    assert f"training.warmup = 6 {more}: the full rate is never reached" in said
     quiet = plan(model="tiny", training=own | {"curve": 5, "warmup": 5}).notes
     assert not any("training." in note for note in quiet)
 

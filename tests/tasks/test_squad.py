@@ -294,8 +294,8 @@ def test_nothing_fits(tokenizer):
     ("content", "sentence"),
     [
         ("{", "mine.json is not valid JSON"),
-        ({"data": {"a": 1}}, "has no list under the key 'data' but an object"),
-        ({"data": None}, "has no list under the key 'data' but None"),
+        ({"data": {"a": 1}}, "has no list under the key 'data' but a dict"),
+        ({"data": None}, "has no list under the key 'data' but null"),
         ({"version": 1}, "has no list under the key 'data'; it has version"),
         (
             [1, 2],
@@ -601,6 +601,11 @@ def test_a_missing_file(tmp_path):
 def test_an_unknown_source(data):
     with pytest.raises(UserError, match=r"data = .* is not a source of data; .*squad-shifts"):
         validate(Squad, {"data": data}, "study.yaml")
+
+
+def test_an_address_is_no_source():
+    with pytest.raises(UserError, match=r"data = 'https://.*': is an address; fetch the file, and give its"):
+        validate(Squad, {"data": "https://example.org/squad.json"}, "study.yaml")
 
 
 def test_the_fingerprint_follows_the_contents(source, write):

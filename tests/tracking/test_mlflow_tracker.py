@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,18 +189,28 @@ def test_sending_everything_twice_changes_nothing(ended, uri: str) -> None:
     assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
 
 
+def waiting(begin: threading.Event, work: Callable[[MlflowTracker], None]) -> Callable[[MlflowTracker], None]:
+    def wait_and_work(tracker: MlflowTracker) -> None:
+        begin.wait()
+        work(tracker)
+
+    return wait_and_work
+
+
 def test_a_user_who_waits_is_told_for_what(ended, uri: str, monkeypatch, capsys) -> None:
     study, trials, folder, records = ended
     monkeypatch.setattr(mlflow_tracker, "SILENT", 0)
     monkeypatch.setattr(mlflow_tracker, "SAID", 0.01)
+    begin = threading.Event()
+    monkeypatch.setattr(MlflowTracker, "_work", waiting(begin, MlflowTracker._work))
     tracker = MlflowTracker(uri, study, trials, folder)
     for record in records.values():
         tracker.ended(record)
+    threading.Timer(0.1, begin.set).start()
     tracker.close(records)
     assert tracker.problem is None
     said = capsys.readouterr().err
-    count = len(records)
-    assert f"MLflow has 0 of {count} trials; sending the others" in said
+    assert f"MLflow has 0 of {len(records)} trials; sending the others" in said
     assert "sending the last figures and tables to MLflow" in said
 
 

@@ -74,10 +74,19 @@ class FileTexts:
         path = self.files()[0]
         if kind_of(path) == ".parquet" or is_compressed(path):
             return 1.0
-        end = min(path.stat().st_size, SAMPLE)
-        found = (self._chunks(row.document) for row in rows(path, self.spec.column, 0, end))
-        tokens = sum(len(piece) for one in found if not isinstance(one, Malformed) for piece in one)
+        try:
+            with path.open("rb") as file:
+                file.seek(SAMPLE - 1)
+                file.readline()  # the line that begins before is read whole
+                end = min(file.tell(), path.stat().st_size)
+            tokens = sum(len(text.tokens) for text in self.read(self._part(path, SAMPLE)).texts)
+        except UNREADABLE:
+            return 1.0  # the run tells which part it is, and reads the others
         return tokens * BYTES_PER_TOKEN / end if tokens else 1.0
+
+    def _part(self, path: Path, end: int) -> Shard:
+        """The lines of a file that begin before a byte."""
+        return Shard("", self.name, str(path), 0, min(end, path.stat().st_size), 0, self.spec.length)
 
     def files(self) -> list[Path]:
         """The files that the pattern names.

@@ -104,7 +104,7 @@ def finish(plan: RunPlan, folder: RunFolder, failed: dict[str, str]) -> Summary:
         "identity": plan.identity,
         "tasks": tasks,
         "failed": failed,
-        "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
+        "missing_tokens": sum(plan.expected(shard) for shard in plan.shards if shard.name in failed),
         "versions": versions(),
         "commit": made["commit"],
         "sources": made["sources"],

@@ -77,9 +77,11 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"
 
 
 def _free(name: str) -> str:
-    # The database's other files begin with its name.
     if name == ARTIFACTS or name.startswith(DATABASE):
-        raise ValueError(f"must not be '{name}', which MLflow's own files are called; choose another name")
+        raise ValueError(
+            f"must not be '{ARTIFACTS}' or begin with '{DATABASE}', as MLflow's own files beside it do; "
+            "choose another name"
+        )
     return name
 
 

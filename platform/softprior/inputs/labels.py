@@ -45,7 +45,10 @@ def axes(trials: Sequence[TrialSpec], *, beside_defaults: bool = False) -> dict[
 
     def named(entries: Iterable[Entry]) -> dict[str, str]:
         own = list(entries)
-        return names([*own, *(Entry(name=one.shown.name) for one in own if beside_defaults)])
+        # A label says what it says; beside an entry at its defaults the others show theirs anyway.
+        others = {one.name for one in own if beside_defaults and one.shown.name == one.name}
+        others -= {one.name for one in own if not one.shown.params}
+        return names([*own, *(Entry(name=name) for name in sorted(others))])
 
     tasks = names(trial.task for trial in trials)
     # Within a task: the text of a written instruction follows from the task, which the label names.

@@ -39,15 +39,15 @@ def axis_notes(parts: Parts) -> list[str]:
 
 
 def training_notes(training: TrainingSpec, parts: Parts) -> list[str]:
-    """Which of the training's numbers are larger than its number of steps, by task."""
+    """Which of the training's numbers are larger than a task's number of steps."""
     notes = []
     for task in parts.tasks if any(method.trained for method in parts.methods) else ():
         own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
-        steps = counted(own.steps, "step")
+        more = f"is more than the {counted(own.steps, 'step')} of {TASKS.name(task)}"
         if own.curve > own.steps:
-            notes.append(f"training.curve = {own.curve:,}, so every one of {steps} has its validation loss")
+            notes.append(f"training.curve = {own.curve:,} {more}: each step has its validation loss")
         if own.warmup > own.steps:
-            notes.append(f"training.warmup = {own.warmup:,}, so {steps} never reach the full rate")
+            notes.append(f"training.warmup = {own.warmup:,} {more}: the full rate is never reached")
     return list(dict.fromkeys(notes))
 
 

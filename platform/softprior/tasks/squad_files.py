@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from softprior.errors import UserError
+from softprior.errors import UserError, a_kind
 from softprior.inputs.data_files import (
     Malformed,
     contents,
@@ -105,8 +105,7 @@ def _nested(path: Path) -> Iterator[Item]:
     if not isinstance(whole, dict) or not isinstance(whole.get("data"), list):
         keys = f"; it has {', '.join(whole)}" if isinstance(whole, dict) and whole else ""
         if isinstance(whole, dict) and "data" in whole:
-            data = "an object" if isinstance(whole["data"], dict) else str(whole["data"])[:40]
-            keys = f" but {data}"
+            keys = f" but {'null' if whole['data'] is None else a_kind(whole['data'])}"
         raise UserError(f"the SQuAD file {path} has no list under the key 'data'{keys}; {LAYOUT}")
     return (Item(f"data[{i}]", value) for i, value in enumerate(whole["data"]))
 

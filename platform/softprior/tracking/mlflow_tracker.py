@@ -85,6 +85,8 @@ class MlflowTracker(Observer):
 
     def _left(self) -> str:
         """What a user waits for."""
+        if self.problem is not None:
+            return f"MLflow did not take everything; trying again: {self.problem}"
         if self._written < self._ended:
             return f"MLflow has {self._written:,} of {counted(self._ended, 'trial')}; sending the others"
         return "sending the last figures and tables to MLflow"
@@ -106,10 +108,10 @@ class MlflowTracker(Observer):
                         self.notes = tuple(dict.fromkeys((*self.notes, *writer.notes)))
                     writer.take(message)
                     self.problem = None
+                    self._written += isinstance(message, _Ended)
             except Exception as error:
                 self.problem = problem_of(error)
                 writer = None
-            self._written += isinstance(message, _Ended)
             if last:
                 return
 

@@ -15,5 +15,6 @@ def evenly(steps: int, count: int) -> set[int]:
 
 def log_spaced(steps: int, count: int) -> set[int]:
     """About `count` steps from 1 on, log-spaced, the last step excluded."""
-    count = min(count, 1 + math.ceil(steps * math.log(steps)))  # which are as many steps as any larger number
+    # From this many on, neighbours are less than 1 apart, so that every step is chosen.
+    count = min(count, 1 + math.ceil(steps * math.log(steps)))
     return {round(step) for step in np.geomspace(1, steps, count + 1)[:-1]} - {steps} if count else set()
