@@ -45,7 +45,7 @@ def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, th
     assert threads % len(runs) == 0, "a thread has nothing to do"
     if len(runs) > 1:
         most = max(sum(lengths[first:last]) for first, last in runs)
-        assert sum(lengths) / len(runs) >= lanes.LEAST
+        assert sum(lengths) / len(runs) >= (lanes.PAIR if len(runs) == 2 else lanes.LEAST)
         assert most <= lanes.UNEVEN * sum(lengths) / len(runs)
 
 
@@ -55,7 +55,9 @@ def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, th
         ([200, 220, 210, 190], 2, [(0, 2), (2, 4)]),
         ([200, 220, 210, 190], 8, [(0, 2), (2, 4)]),
         ([300] * 4, 8, [(0, 1), (1, 2), (2, 3), (3, 4)]),
-        ([200, 220], 2, [(0, 2)]),
+        ([200, 220], 2, [(0, 1), (1, 2)]),
+        ([200, 220, 210, 190], 4, [(0, 2), (2, 4)]),
+        ([20, 22], 2, [(0, 2)]),
         ([2000, 100, 100], 2, [(0, 3)]),
         ([300] * 5, 8, [(0, 2), (2, 5)]),
         ([300] * 5, 1, [(0, 5)]),
@@ -70,7 +72,7 @@ def test_rows_that_generate_are_dealt_to_lanes_of_enough_of_them():
     lengths = [*range(100, 116)]
     assert lanes.dealt(lengths, 2) == [[*range(0, 16, 2)], [*range(1, 16, 2)]]
     assert lanes.dealt(lengths, 8) == lanes.dealt(lengths, 2)
-    for few in (lengths[:15], [10] * 16, [2000, *[10] * 15]):
+    for few in (lengths[:15], [3] * 16, [2000, *[10] * 15]):
         assert lanes.dealt(few, 2) == [[*range(len(few))]]
     assert lanes.dealt(lengths, 1) == lanes.dealt(lengths, 3) == [[*range(16)]]
 
@@ -118,7 +120,7 @@ others = [
 
 @pytest.mark.parametrize("family", [*EACH_TIME, *others])
 def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
-    monkeypatch.setattr(lanes, "LEAST", 1)
+    monkeypatch.setattr(lanes, "PAIR", 1)
     monkeypatch.setattr(lanes, "FEWEST", 1)
     monkeypatch.setattr(lanes, "UNEVEN", 2)
     monkeypatch.setattr(causal_chunks, "LEAST", 3)
@@ -147,7 +149,7 @@ def test_losses_and_gradients_are_those_of_one_pass(family, monkeypatch):
 
 
 def test_requests_that_share_a_pass_are_divided_too(monkeypatch):
-    monkeypatch.setattr(lanes, "LEAST", 1)
+    monkeypatch.setattr(lanes, "PAIR", 1)
     monkeypatch.setattr(lanes, "UNEVEN", 2)
     host = LocalLM(random_model("llama", ATTENTION), "weights")
     batch = example_batch(host.info())

@@ -8,7 +8,7 @@ depends on the number of threads, as it does without lanes; `PackedModel.ragged`
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Lock
@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-LEAST = 256
-"""Tokens per lane, on average at least: each computes the prompt and pays for every operation once more."""
+PAIR, LEAST = 25, 256
+"""Tokens per lane, on average at least, of two lanes and of more: each computes the prompt and pays for every
+operation once more, and what Python does for all of them takes turns."""
 
 FEWEST = 8
 """Rows per lane that generates, at least: each lane reads all weights for every token."""
@@ -47,9 +48,8 @@ def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
         worth it.
     """
     total = int(sizes.sum())
-    most = min(threads, total // LEAST, len(sizes))
     middles = 2 * sizes.cumsum(0) - sizes
-    for count in (n for n in range(most, 1, -1) if threads % n == 0):
+    for count in _counts(total, min(threads, len(sizes)), threads):
         lane = middles * count // (2 * total)
         tokens = torch.zeros(count, dtype=sizes.dtype).index_add(0, lane, sizes)
         if bool(tokens.all()) and int(tokens.max()) * count <= UNEVEN * total:
@@ -67,12 +67,18 @@ def dealt(lengths: Sequence[int], threads: int) -> list[list[int]]:
         lengths: tokens of each row.
     """
     rows, total = len(lengths), sum(lengths)
-    most = min(threads, total // LEAST, rows // FEWEST)
-    for count in (n for n in range(most, 1, -1) if threads % n == 0):
+    for count in _counts(total, min(threads, rows // FEWEST), threads):
         hands = [list(range(first, rows, count)) for first in range(count)]
         if max(sum(lengths[row] for row in hand) for hand in hands) * count <= UNEVEN * total:
             return hands
     return [list(range(rows))]
+
+
+def _counts(tokens: int, most: int, threads: int) -> Iterator[int]:
+    """Numbers of lanes that are worth it and share all threads evenly, the largest first."""
+    for count in range(most, 1, -1):
+        if threads % count == 0 and tokens >= count * (PAIR if count == 2 else LEAST):
+            yield count
 
 
 def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]:
