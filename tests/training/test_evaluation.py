@@ -68,10 +68,10 @@ def test_two_batches_are_answered_at_a_time_where_lanes_divide_them(monkeypatch:
     monkeypatch.setattr(loaded.host, "generate", noted)
     torch.set_num_threads(2)
     assert evaluator._answers(None, split) == alone
-    assert asked == [8, 8, 4], "texts are too short for lanes"
-    monkeypatch.setattr(lanes, "LEAST", 1)
+    assert asked == [16, 4]
+    monkeypatch.setattr(lanes, "PAIR", 1000)
     assert evaluator._answers(None, split) == alone
-    assert asked[3:] == [16, 4]
+    assert asked[2:] == [8, 8, 4], "texts are too short for lanes"
 
 
 def test_each_row_is_that_of_the_example_alone(trained: Trained) -> None:
