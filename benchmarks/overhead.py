@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from benchmarks.result import of_rounds, tell
-from benchmarks.watched import EVERY, Key, Took, ended, family, medians, resident, spent, watched
+from benchmarks.watched import Key, Took, medians, resident, spent, watched
 from softprior.training.threads import thread_environment
 
 if TYPE_CHECKING:
@@ -202,29 +202,29 @@ def tracked(program: list[str], folder: Path) -> Tracked:
     Args:
         folder: for what it prints.
     """
-    memory, began = 0.0, time.perf_counter()
     seen: dict[Key, tuple[str, float]] = {}
-    with open(folder / "output.txt", "w") as output:
-        options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
-        process = subprocess.Popen(program, **options)  # noqa: S603  our own
-        while not ended(process, EVERY):
-            look(process.pid, seen)
-            memory = max(memory, resident("VmHWM", process.pid))
-    seconds = time.perf_counter() - began
-    if process.returncode:
-        sys.exit((folder / "output.txt").read_text())
+    peaks = [0.0]
+
+    def note(processes: list[int]) -> None:
+        look(processes, seen)
+        peaks.append(resident("VmHWM", processes[0]))
+
+    took = watched(program, own_cluster(), folder / "output.txt", note)
     parts = dict.fromkeys(Cpu._fields, 0.0)
     for who, cpu in seen.values():
         parts[who] += cpu
-    return Tracked(Cpu(**parts), memory, seconds)
+    return Tracked(Cpu(**parts), max(peaks), took.seconds)
 
 
-def look(driver: int, seen: dict[Key, tuple[str, float]]) -> None:
+def look(processes: list[int], seen: dict[Key, tuple[str, float]]) -> None:
     """Notes who each process of the study is and its time so far, by process id and start.
 
     The kernel's own sum over children misses Ray's workers, for which nobody waits.
+
+    Args:
+        processes: the driver first.
     """
-    for process in family(driver):
+    for process in processes:
         try:
             name = Path(f"/proc/{process}/cmdline").read_bytes()
         except OSError:
@@ -232,7 +232,7 @@ def look(driver: int, seen: dict[Key, tuple[str, float]]) -> None:
         if (found := spent(process)) is None:
             continue
         key, seconds = found
-        ours = process == driver or b"analysis.figures" in name
+        ours = process == processes[0] or b"analysis.figures" in name
         works = name.startswith(b"ray::") and b"Agent" not in name  # Ray's agents are called so too
         who = "driver" if ours else "workers" if works else "ray"
         if not name and key in seen:  # it has ended and lost its name

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.watched import resident
 from softprior.assets.cache import VARIABLE
 from softprior.priors import PRIORS
 from softprior.seeding import torch_generator
@@ -67,12 +68,6 @@ def fit(source: TableSource) -> None:
         PRIORS["fitted"]().fit(source)
 
 
-def resident(name: str) -> float:
-    """Bytes of this process, now (`VmRSS`) or at its peak (`VmHWM`)."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) * 1024
-
-
 def memory(rows: int, hidden: int) -> None:
     """Prints the peak that a fit adds to its data."""
     source = TableSource(hidden, 20, rows)
@@ -80,10 +75,10 @@ def memory(rows: int, hidden: int) -> None:
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     fit(source)
-    added, matrix, block = resident("VmHWM") - before, hidden**2 * 8, ROWS * hidden * 8
+    added, matrix, block = resident("VmHWM") - before, hidden**2 * 8 / 1e6, ROWS * hidden * 8 / 1e6
     print(
-        f"memory: {added / 2**20:.0f} MB beyond the data: {(added - block) / matrix:.1f} matrices of H x H "
-        f"and one block of {ROWS} rows ({block / 2**20:.0f} MB)"
+        f"memory: {added:.0f} MB beyond the data: {(added - block) / matrix:.1f} matrices of H x H "
+        f"and one block of {ROWS} rows ({block:.0f} MB)"
     )
 
 

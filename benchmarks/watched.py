@@ -43,13 +43,19 @@ def medians(several: Iterable[Took]) -> Took:
     return Took(*map(median, zip(*several, strict=True)))
 
 
-def watched(program: list[str], environment: Mapping[str, str], output: Path) -> Took:
+def watched(
+    program: list[str],
+    environment: Mapping[str, str],
+    output: Path,
+    note: Callable[[list[int]], None] = lambda _: None,
+) -> Took:
     """Runs a command; ends this process with what it printed if it fails.
 
     Looking takes a few percent of a core. A process whose parent has ended is no longer seen.
 
     Args:
         output: a file for what it prints.
+        note: called at each look with its process, which comes first, and all that descend from it.
     """
     seen: dict[Key, float] = {}
     memory, looks, began = 0.0, 0, time.perf_counter()
@@ -57,9 +63,8 @@ def watched(program: list[str], environment: Mapping[str, str], output: Path) ->
         process = subprocess.Popen(program, env=dict(environment), stdout=file, stderr=file)  # noqa: S603  our own
         while not ended(process, EVERY):
             own = family(process.pid)
-            for each in own:
-                if found := spent(each):
-                    seen[found[0]] = found[1]
+            note(own)
+            seen |= dict(filter(None, map(spent, own)))
             if looks % LOOKS == 0:
                 memory = max(memory, sum(map(pss, own)))
             looks += 1

@@ -370,7 +370,7 @@ def _unmeasured(records: Iterable[Record], named: Mapping[str, str]) -> list[str
                 what = f"measured on {entries[wanted.canonical()]}"
             else:
                 what = f"probed ({wanted})"
-            found.setdefault(what, []).append((named[record.id], reason))
+            found.setdefault(what, []).append((named[record.spec.id], reason))
     return [
         f"{counted(len(lost), 'trial')} not {what}, the first {label}: {reason}"
         for what, lost in found.items()
@@ -384,7 +384,7 @@ def _still(records: Iterable[Record], named: Mapping[str, str]) -> list[str]:
     Args:
         named: labels of the study's trials, by id.
     """
-    found = [named[record.id] for record in records if record.steps and record.steps[0].gradient == 0]
+    found = [named[record.spec.id] for record in records if record.steps and record.steps[0].gradient == 0]
     if not found:
         return []
     others = f" and {counted(len(found) - 1, 'other trial')}" if len(found) > 1 else ""

@@ -11,7 +11,7 @@ import torch
 from softprior.assets.models import KnownModel
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import CommonSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrialSpec
-from softprior.models.lanes import lanes
+from softprior.models.lanes import LEAST, lanes
 from softprior.models.memory import BYTES, FLOAT32, Form, Rows, Sizes, step_memory
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
@@ -20,10 +20,12 @@ from softprior.tasks import Task
 from softprior.tasks.prepare import prepared_here
 
 HEAP = 1.75
-"""What a process grows by on CPUs, over what a step of one pass keeps: 1.43 to 1.81 (docs/log.md)."""
+"""What a process grows by on CPUs, over what a step keeps of one pass, or of two with fewer than `LEAST` tokens.
+
+It is 1.43 to 1.81, and 2.2 to 2.9 for steps of `tiny` that keep less than 15 MB (docs/log.md)."""
 
 HEAP_BESIDE = 1.45
-"""The same for passes side by side: 1.16 to 1.53."""
+"""The same for larger passes side by side: 1.16 to 1.53."""
 
 PYTHON = 600_000_000
 """What a process takes besides: 577 MB after its imports; trials of `tiny` peak at 638 to 646 on CPUs."""
@@ -106,7 +108,8 @@ def _heap(rows: Rows, form: Form) -> float:
     """The factor for holes in the heap; GPUs have none to speak of."""
     if form.kernels == "ragged":
         return 1
-    return HEAP_BESIDE if rows.passes > 1 else HEAP
+    many = rows.passes > 1 and rows.tokens >= LEAST * rows.passes
+    return HEAP_BESIDE if many else HEAP
 
 
 def _passes(rows: Rows, resources: ResourcesSpec, placement: PlacementSpec) -> int:

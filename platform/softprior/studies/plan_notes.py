@@ -42,8 +42,9 @@ def training_notes(training: TrainingSpec, parts: Parts) -> list[str]:
     """Which of the training's numbers are larger than a task's number of steps."""
     notes = []
     for task in parts.tasks if any(method.trained for method in parts.methods) else ():
-        own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
-        more = f"is more than the {counted(own.steps, 'step')} of {TASKS.name(task)}"
+        name = parts.called.entry(TASKS, task).name
+        own = training.for_task(TASKS.name(task), name)
+        more = f"is more than the {counted(own.steps, 'step')} of {name}"
         if own.curve > own.steps:
             notes.append(f"training.curve = {own.curve:,} {more}: each step has its validation loss")
         if own.warmup > own.steps:
