@@ -20,9 +20,10 @@ from softprior.tasks import Task
 from softprior.tasks.prepare import prepared_here
 
 HEAP = 1.75
-"""What a process grows by on CPUs, over what a step keeps of one pass, or of two with fewer than `LEAST` tokens.
+"""What a process grows by on CPUs, over what a step keeps of one pass, or of two small ones: 1.43 to 1.81.
 
-It is 1.43 to 1.81, and 2.2 to 2.9 for steps of `tiny` that keep less than 15 MB (docs/log.md)."""
+Steps of `tiny` that keep less than 15 MB take 2.2 to 2.9 times that (docs/log.md).
+"""
 
 HEAP_BESIDE = 1.45
 """The same for larger passes side by side: 1.16 to 1.53."""
