@@ -149,8 +149,9 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         return f"unknown key '{path_of([*at, *keys, key])}'; {hint}"
     if error["type"] == "missing":
         if isinstance(keys[-1], int):
-            given = error["input"]
-            return f"{path_of([*at, *keys[:-1]])} = {shown(given)}: must have more entries than {len(given)}"
+            missing = [_trace(kind, e["loc"])[0] for e in errors if e["type"] == "missing"]
+            needed = 1 + max(last for *above, last in missing if above == keys[:-1] and isinstance(last, int))
+            return f"{path_of([*at, *keys[:-1]])} = {shown(error['input'])}: must have {needed} entries"
         return f"the key '{path_of([*at, *keys])}' {_RULES['missing']}"
     # A field with several types fails once for each of them.
     rules = [_rule(e, found) for e in errors if _trace(kind, e["loc"])[0] == keys]
