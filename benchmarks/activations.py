@@ -37,7 +37,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.asked import Asked, answer, as_script, as_worker
 from benchmarks.needed import needed
 from benchmarks.result import of_rounds, tell
-from benchmarks.watched import Took, medians, resident, timed
+from benchmarks.watched import Took, forget_peak, medians, resident, timed
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.outcome import Outcome
@@ -175,7 +175,7 @@ def alone(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
         run = in_shards(spec, tokens)
     else:
         run = prepared(way, spec, texts(tokens, load_local(spec).host.info().vocabulary))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of loading the model is not of interest
+    forget_peak()  # the peak of loading the model is not of interest
     before = resident("VmRSS")
     run()
     return {"before": before, "peak": resident("VmHWM")}

@@ -1,9 +1,9 @@
 """Threads that spin or sleep while they wait, beside a busy process: python -m benchmarks.contention
 
-A step of two threads on four rows of 100 tokens, loss and gradient. Each way is a process of its own that
-loads the model once; both are asked in turns, without a busy process and with one. Ours sleep, the peer is
-the default of GNU's OpenMP. Takes four minutes on two cores: with a busy process beside it, a step of
-spinning threads takes 14 seconds.
+A step of two threads on one row of 400 tokens, loss and gradient: several rows would be divided between the
+threads, which would then have little to wait for. Each way is a process of its own that loads the model
+once; both are asked in turns, without a busy process and with one. Ours sleep, the peer is the default of
+GNU's OpenMP. Takes three minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from benchmarks.asked import Asked, answer, as_script
 from benchmarks.result import of_rounds, tell
@@ -21,8 +20,8 @@ from benchmarks.watched import Took, medians, timed
 
 WAYS: dict[str, dict[str, str]] = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
 
-ROWS, LENGTH = 4, 100
-"""Rows of the step, and tokens of each."""
+LENGTH = 400
+"""Tokens of the step's row."""
 
 STEPS = 2
 """Measured steps of a turn, after one that warms up."""
@@ -38,7 +37,7 @@ def alone() -> None:
 
     torch.set_num_threads(2)
     host = load_local(ModelSpec(id="smollm2-135m-instruct-q4_1", device="cpu")).host
-    batch, prompt = batch_of(ROWS, LENGTH, 0), prompt_of(host.info().hidden, 0)
+    batch, prompt = batch_of(1, LENGTH, 0), prompt_of(host.info().hidden, 0)
 
     def step() -> Took:
         host.loss(prompt, batch, grad=True)
@@ -97,8 +96,8 @@ def main() -> None:
             beside = "a busy loop beside" if busy else "no busy loop beside"
             spin, sleep = (medians(taken[name]) for name in WAYS)
             row = f"step of two threads, {beside}: spinning threads' time over sleeping ones'"
-            result = of_rounds(row, ratios, "times (s)", sleep, ours=sleep.seconds, peer=spin.seconds)
-            tell(replace(result, tokens=ROWS * LENGTH))
+            ours, peer = sleep.seconds, spin.seconds
+            tell(of_rounds(row, ratios, "times (s)", sleep, ours=ours, peer=peer, tokens=LENGTH))
     for one in ways.values():
         one.end()
 

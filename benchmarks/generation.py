@@ -180,7 +180,7 @@ def main() -> None:
                 )
             )
         row = f"{shape}: the pass over the input over all of it"
-        tell(of_rounds(row, prefill, "times (s CPU)", first, ours=own.cpu))
+        tell(of_rounds(row, prefill, "times (s CPU)", first, ours=first.cpu))
 
 
 if __name__ == "__main__":

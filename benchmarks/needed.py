@@ -69,9 +69,10 @@ def needed(
 ) -> Needed:
     """Every block at every position that is no pad, and logits at labels.
 
-    Vectors in front of the texts are computed once per batch, from the first block that has some. Gradients
-    go back to the input of each block from that one on. A few products of that block and of the last one, at
-    positions whose outcome nothing uses, are counted too: 4% of a step of `soft` on SmolLM2.
+    Vectors in front of the texts are computed once per batch, as in one pass, from the first block that
+    has some. Gradients go back to the input of each block from that one on. A few products of that block
+    and of the last one, at positions whose outcome nothing uses, are counted too: 4% of a step of `soft`
+    on SmolLM2.
 
     Args:
         model: of transformers, with `model.layers` and `lm_head`.

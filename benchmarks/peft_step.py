@@ -24,7 +24,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -33,7 +32,7 @@ import torch
 from benchmarks.asked import Asked, answer, started
 from benchmarks.result import Result, of_rounds, tell
 from benchmarks.sides import BATCH, PEERS, examples, side
-from benchmarks.watched import Took, medians, resident, timed
+from benchmarks.watched import Took, forget_peak, medians, resident, timed
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Batch, Row, collate
 from softprior.results.posteriors import Vectors
@@ -95,7 +94,7 @@ def measure_memory(stepper: Any, batch: Any) -> float:
         weight.sum()  # they are mapped from a file, and come into memory when they are first read
     ctypes.CDLL(None).malloc_trim(0)  # what loading has freed would hide a part of the step's
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak that loading reached
+    forget_peak()
     for _ in range(STEPS):
         stepper.step(batch)
     return round(resident("VmHWM") - before)

@@ -10,7 +10,7 @@ from softprior.studies.plan import plan_study
 
 
 def planned(study: dict[str, Any]) -> int:
-    """Positions of texts and prompts in all passes of a study, its baseline included.
+    """Positions of texts in all passes of a study, and of prompts in training, its baseline included.
 
     Args:
         study: the file, as YAML gives it.

@@ -15,14 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.watched import resident
+from benchmarks.watched import forget_peak, resident
 from softprior.assets.cache import VARIABLE
 from softprior.priors import PRIORS
 from softprior.seeding import torch_generator
@@ -73,7 +72,7 @@ def memory(rows: int, hidden: int) -> None:
     source = TableSource(hidden, 20, rows)
     fit(TableSource(64, 20, 200))  # what libraries allocate at first use is not the fit's
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
     fit(source)
     added, matrix, block = resident("VmHWM") - before, hidden**2 * 8 / 1e6, ROWS * hidden * 8 / 1e6
     print(

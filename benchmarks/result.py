@@ -25,8 +25,8 @@ class Result:
         seconds: by the clock, of ours.
         cpu: processor seconds of ours.
         memory: MB of ours at the peak.
-        tokens: positions of texts in the work, without pads; of studies those that the plan counts, prompts
-            included.
+        tokens: positions of texts in the work, without pads; of studies those that the plan counts, with
+            the prompts of training steps.
         operations: of the matrix products in the work, see `benchmarks.needed`.
     """
 

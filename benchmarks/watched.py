@@ -28,7 +28,7 @@ class Took(NamedTuple):
 
     Attributes:
         seconds: by the clock.
-        cpu: processor seconds of all its threads and processes.
+        cpu: processor seconds of all its threads; of a command those of all its processes.
         memory: of the process at its peak, in MB; of a command the largest sum of the proportional set sizes
             (PSS) of all its processes that was seen.
     """
@@ -75,7 +75,7 @@ def watched(
 
 
 def ended(process: subprocess.Popen[Any], within: float) -> bool:
-    """Whether a process ends within some seconds, which are not waited for if it does."""
+    """Waits up to `within` seconds for a process to end; returns whether it did."""
     try:
         process.wait(within)
     except subprocess.TimeoutExpired:
@@ -85,11 +85,16 @@ def ended(process: subprocess.Popen[Any], within: float) -> bool:
 
 def timed(work: Callable[[], object]) -> Took:
     """What a piece of work takes in this process."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of memory so far
+    forget_peak()
     cpu, clock = time.process_time(), time.perf_counter()
     work()
     cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
     return Took(clock, cpu, resident("VmHWM"))
+
+
+def forget_peak() -> None:
+    """From now on, the peak of this process's memory is that of what follows."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def family(process: int) -> list[int]:

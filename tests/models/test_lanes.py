@@ -45,7 +45,7 @@ def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, th
     assert threads % len(runs) == 0, "a thread has nothing to do"
     if len(runs) > 1:
         most = max(sum(lengths[first:last]) for first, last in runs)
-        assert sum(lengths) / len(runs) >= (lanes.PAIR if len(runs) == 2 else lanes.LEAST)
+        assert sum(lengths) / len(runs) >= (lanes.PAIR if threads == 2 else lanes.LEAST)
         assert most <= lanes.UNEVEN * sum(lengths) / len(runs)
 
 
@@ -54,10 +54,12 @@ def test_runs_are_of_consecutive_rows_with_about_equally_many_tokens(lengths, th
     [
         ([200, 220, 210, 190], 2, [(0, 2), (2, 4)]),
         ([200, 220, 210, 190], 8, [(0, 2), (2, 4)]),
+        ([100, 110, 105, 95], 8, [(0, 4)]),
+        ([25, 25], 2, [(0, 1), (1, 2)]),
+        ([24, 25], 2, [(0, 2)]),
         ([300] * 4, 8, [(0, 1), (1, 2), (2, 3), (3, 4)]),
         ([200, 220], 2, [(0, 1), (1, 2)]),
         ([200, 220, 210, 190], 4, [(0, 2), (2, 4)]),
-        ([20, 22], 2, [(0, 2)]),
         ([2000, 100, 100], 2, [(0, 3)]),
         ([300] * 5, 8, [(0, 2), (2, 5)]),
         ([300] * 5, 1, [(0, 5)]),

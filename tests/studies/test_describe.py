@@ -181,7 +181,7 @@ def test_the_memory_of_the_largest_step_is_said(plan, monkeypatch):
     assert line(plan(**both), "memory").startswith("memory of each trial: about 3 MB of weights and ")
     beside = "; Python and its libraries take about 0.6 GB besides"
     assert line(plan(**both), "memory").endswith(f" for a step of 16 rows of up to 64 tokens{beside}")
-    for batch, factor in ((16, HEAP_BESIDE / HEAP), (4, 1)):  # two passes of few tokens take as much as one
+    for batch, factor in ((16, HEAP_BESIDE / HEAP), (8, 1), (4, 1)):  # two small passes take as much as one
         both["training"] = {"steps": 2, "batch": batch}
         one, two = (
             int(

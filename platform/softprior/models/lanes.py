@@ -19,8 +19,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 PAIR, LEAST = 25, 256
-"""Tokens per lane, on average at least, of two lanes and of more: each computes the prompt and pays for every
-operation once more, and what Python does for all of them takes turns."""
+"""Tokens per lane, on average at least, of two lanes with a thread each and of all others: each computes the
+prompt again and pays for every operation, and what Python does for all of them takes turns."""
 
 FEWEST = 8
 """Rows per lane that generates, at least: each lane reads all weights for every token."""
@@ -34,7 +34,7 @@ THREADS = 1024
 RunT = TypeVar("RunT")
 DoneT = TypeVar("DoneT")
 
-_one_caller = Lock()
+_one_caller = cache(Lock)
 
 
 def lanes(sizes: Int[Tensor, "N"], threads: int) -> list[tuple[int, int]]:
@@ -77,7 +77,7 @@ def dealt(lengths: Sequence[int], threads: int) -> list[list[int]]:
 def _counts(tokens: int, most: int, threads: int) -> Iterator[int]:
     """Numbers of lanes that are worth it and share all threads evenly, the largest first."""
     for count in range(most, 1, -1):
-        if threads % count == 0 and tokens >= count * (PAIR if count == 2 else LEAST):
+        if threads % count == 0 and tokens >= count * (PAIR if count == threads == 2 else LEAST):
             yield count
 
 
@@ -85,7 +85,8 @@ def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]
     """What `work` makes of each run, in a thread each, which share this process's threads.
 
     A single run stays in this thread. An error is raised when all have ended: none of them still uses the
-    model then.
+    model then. A thread that first uses torch meanwhile has as few threads as a run for good, so a process
+    calls its hosts from one thread.
     """
     if len(runs) == 1:
         return [work(runs[0])]
@@ -96,11 +97,14 @@ def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]
         torch.set_num_threads(each)
         return work(run)
 
-    with _one_caller:
-        done = [_pool().submit(alone, run) for run in runs]
+    with _one_caller():
+        done = []
         try:
+            for run in runs:
+                done.append(_pool().submit(alone, run))
             wait(done)
         finally:
+            wait(done)  # also after an interrupt
             torch.set_num_threads(threads)  # a thread that sets its own sets that of all new ones as well
     return [lane.result() for lane in done]
 
@@ -112,3 +116,4 @@ def _pool() -> ThreadPoolExecutor:
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)
+os.register_at_fork(after_in_child=_one_caller.cache_clear)  # the parent may hold it

@@ -13,6 +13,7 @@ from softprior.inputs.labels import counted
 from softprior.inputs.specs import CommonSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrialSpec
 from softprior.models.lanes import LEAST, lanes
 from softprior.models.memory import BYTES, FLOAT32, Form, Rows, Sizes, step_memory
+from softprior.prompt import Place
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
 from softprior.studies.placement import concurrent, has_shared_hosts, placed_model, trial_threads
@@ -22,7 +23,7 @@ from softprior.tasks.prepare import prepared_here
 HEAP = 1.75
 """What a process grows by on CPUs, over what a step keeps of one pass, or of two small ones: 1.43 to 1.81.
 
-Steps of `tiny` that keep less than 15 MB take 2.2 to 2.9 times that (docs/log.md).
+Steps of `tiny` that keep less than 15 MB take 2.3 to 2.9 times that (docs/log.md).
 """
 
 HEAP_BESIDE = 1.45
@@ -100,17 +101,26 @@ def _needed(
             rows = _shared(rows, method.count(), min(most, len(trials)), placement)
         if form.kernels == "chunked":
             rows = rows._replace(passes=_passes(rows, study.resources, placement))
-        step = step_memory(sizes, method.places(sizes.blocks), method.count(), rows, form).peak
-        found.append(Need(known.parameters * form.bytes, round(step * _heap(rows, form)), rows))
+        step = _grown(sizes, method.places(sizes.blocks), method.count(), rows, form)
+        found.append(Need(known.parameters * form.bytes, round(step), rows))
     return max(found, key=lambda need: need.step, default=None)
 
 
-def _heap(rows: Rows, form: Form) -> float:
-    """The factor for holes in the heap; GPUs have none to speak of."""
+def _grown(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows, form: Form) -> float:
+    """What a process grows by in steps of up to these rows. GPUs have no holes in a heap to speak of.
+
+    Of batches in larger passes side by side, a shorter one in two small passes may take more.
+    """
+    longest = step_memory(sizes, places, vectors, rows, form).peak
     if form.kernels == "ragged":
-        return 1
-    many = rows.passes > 1 and rows.tokens >= LEAST * rows.passes
-    return HEAP_BESIDE if many else HEAP
+        return longest
+    few = 2 * LEAST - 1
+    if rows.passes == 1 or rows.tokens <= few:
+        return HEAP * longest
+    shorter = rows._replace(
+        tokens=few, longest=min(rows.longest, ceil(few / rows.number)), labels=min(rows.labels, few)
+    )
+    return max(HEAP_BESIDE * longest, HEAP * step_memory(sizes, places, vectors, shorter, form).peak)
 
 
 def _passes(rows: Rows, resources: ResourcesSpec, placement: PlacementSpec) -> int:
