@@ -29,6 +29,10 @@ def as_script(threads: int) -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": str(threads)}
 
 
+ANSWER = "answer: "
+"""Begins the line of an answer; libraries print others when they are first imported."""
+
+
 class Asked:
     """A process that answers questions, one at a time."""
 
@@ -52,10 +56,11 @@ class Asked:
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):  # it has ended, and answers nothing
             print(question, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit("a process that measures has failed; what it said is above")
-        return json.loads(line)
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
+            print(line, end="", file=sys.stderr)
+        sys.exit("a process that measures has failed; what it said is above")
 
     def end(self) -> None:
         """Ends it."""
@@ -74,4 +79,4 @@ def answer(answers: Mapping[str, Callable[[], object]]) -> None:
     for line in sys.stdin:
         with redirect_stdout(sys.stderr):
             said = json.dumps(answers[line.strip()]())
-        print(said, flush=True)
+        print(ANSWER + said, flush=True)
