@@ -128,8 +128,10 @@ def scored_cells(study: Study) -> Scored | None:
     if not cells:
         return None
     names = [name for name in cells[0].sides if all(name in cell.sides for cell in cells)]
+    if len(names) < 2:
+        return None
     seeds = sorted(set.intersection(*(set(c.sides[n].values(loss)) for c in cells for n in names)))
-    if len(names) < 2 or len(seeds) < SEEDS:
+    if len(seeds) < SEEDS:
         return None
     losses = np.array([_losses(cells, name, seeds) for name in names])
     nothing = np.array(list(map(_nothing, cells)))

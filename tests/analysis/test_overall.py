@@ -60,3 +60,15 @@ def test_what_has_no_scores_is_left_out() -> None:
     )
     assert overall(Study(runs, {task: better})) == [], "no prompt is better than none"
     assert in_words([]) == []
+
+
+def test_priors_that_no_cells_share_have_no_scores() -> None:
+    runs = simulated(Truth(methods=(SOFT, PREFIX), rates=(0.01,), seeds=2))
+    own = {"isotropic": "xavier", "fitted": "zeros"}  # of one method
+    named = [
+        replace(run, axes=run.axes | {"prior": own[run.axes["prior"]]})
+        if run.record.spec.method == SOFT
+        else run
+        for run in runs.runs
+    ]
+    assert overall(replace(runs, runs=named)) == []

@@ -1,11 +1,13 @@
 """What radii are measured against: one convention for all priors, behind the norm where a prompt is cut."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from softprior.methods import METHODS
+from softprior.models.local import LocalLM
 from softprior.priors import PRIORS, Prior, assignment
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
@@ -89,3 +91,15 @@ def test_a_record_names_what_its_radii_are_among(tmp_path: Path) -> None:
         block = Place.parse(name).block
         expected = {"data": f"vocabulary, behind the norm of block {block}", "without": "document"}
         assert found["radius_reference"] == expected
+
+
+def test_the_fit_of_a_store_behind_a_norm_depends_on_the_dtype(store: Path) -> None:
+    prior = PRIORS["fitted"](statistics=store, task="squad")
+    loaded = tiny()
+    keys, plain = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        host = LocalLM(copy.deepcopy(loaded.host._model).to(dtype), loaded.fingerprint)
+        keys.append(prior.key(SeenSource(host, loaded.tokenizer, CUT, 3)))
+        plain.append(prior.key(PlaceSource(host, loaded.tokenizer, CUT, 3)))
+    assert keys[0] != keys[1]
+    assert plain[0] == plain[1]

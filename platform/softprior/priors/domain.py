@@ -90,7 +90,7 @@ class Domain(Spec):
             "model": source.model,
             "tokens": self.tokens,
             "hidden": source.hidden,
-            "view": source.view,
+            "view": source.view and source.fingerprint,  # what the model's dtype makes of the vectors too
         }
 
     def load(self, source: PriorSource) -> SiteStatistics:

@@ -28,10 +28,10 @@ class Separation(Numbers):
     Only pairs of tokens of different documents enter the terms within a task: tokens of one text are more
     alike than tokens of two, and would set halves of one task apart by that alone.
 
-    `between` is the size of the effect. The mean of this unbiased MMD^2 over all halvings of a task is zero,
-    so `ratio` divides by its root mean square: how far apart two halves of one task typically appear. That is
-    noise, which shrinks with the number of documents, and the ratio grows with it: it says how well the
-    sample can tell the tasks apart, not how far apart they are.
+    `between` is the size of the effect. The mean of this unbiased MMD^2 over all halvings of a task is zero
+    where its documents have equally many tokens, so `ratio` divides by its root mean square: how far apart
+    two halves of one task typically appear. That is noise, which shrinks with the number of documents, and
+    the ratio grows with it: it says how well the sample can tell the tasks apart, not how far apart they are.
 
     Attributes:
         tokens: of each task.
@@ -42,7 +42,8 @@ class Separation(Numbers):
             its distribution there is not that of its resamples, and whether the interval contains zero
             decides nothing.
         high: the other end.
-        within: mean MMD^2 of the halvings of both tasks; near zero.
+        within: mean MMD^2 of the halvings of both tasks; not near zero where documents have different numbers
+            of tokens.
         scale: root mean square of the same.
         excess: (between - within) / scale.
         ratio: between / scale: 1 is as far apart as halves of one task typically appear; may be negative.

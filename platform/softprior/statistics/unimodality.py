@@ -26,6 +26,9 @@ DRAWS = 50
 CERTAIN = 0.99
 """A draw's p-value counts as this at most: one near 1 would outweigh all others."""
 
+FINEST = 1e-6
+"""The least p-value of a dip: `diptest`'s table is made of 1,000,001 simulated samples of each size."""
+
 
 @dataclass(frozen=True)
 class Unimodality:
@@ -71,9 +74,9 @@ def dip_p(dip: float, count: int) -> float:
     It is interpolated in `diptest`'s table of critical values, linearly in sqrt(N) * dip, without bootstrap
     and so without randomness. The table is for uniform samples, the least favourable unimodal distribution:
     p-values of a Gaussian are near 1. Its last row, N = 72,000, stands for all larger N, with a warning of
-    the library; beyond its last dip p is 0.
+    the library; p is never below `FINEST`.
     """
-    return float(Consts.compute_pval_interpolation(count, dip))
+    return max(FINEST, float(Consts.compute_pval_interpolation(count, dip)))
 
 
 def unimodality(
