@@ -79,4 +79,4 @@ def answer(answers: Mapping[str, Callable[[], object]]) -> None:
     for line in sys.stdin:
         with redirect_stdout(sys.stderr):
             said = json.dumps(answers[line.strip()]())
-        print(ANSWER + said, flush=True)
+        print(f"\n{ANSWER}{said}", flush=True)  # behind a line that may not have ended

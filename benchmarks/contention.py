@@ -95,7 +95,8 @@ def main() -> None:
         if options.json:
             beside = "a busy loop beside" if busy else "no busy loop beside"
             spin, sleep = (medians(taken[name]) for name in WAYS)
-            row = f"step of two threads, {beside}: spinning threads' time over sleeping ones'"
+            work = f"step of two threads on a row of {LENGTH} tokens, {beside}"
+            row = f"{work}: spinning threads' time over sleeping ones'"
             ours, peer = sleep.seconds, spin.seconds
             tell(of_rounds(row, ratios, "times (s)", sleep, ours=ours, peer=peer, tokens=LENGTH))
     for one in ways.values():

@@ -58,6 +58,7 @@ MACHINES = {
 NAMES = {
     "short texts: ": "texts of up to 160 tokens, passes of up to 1,080 positions: ",
     " (before: a PDF of each trial's figure)": "",
+    "step of two threads, ": "step of two threads on four rows of 100 tokens in one pass, ",
 }
 """What files of results call a machine, and parts of the names of rows, and what the page calls them now. The
 files stay as they were written."""

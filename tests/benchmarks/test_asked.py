@@ -6,7 +6,7 @@ from benchmarks.asked import Asked
 SIDE = """
 from benchmarks.asked import answer
 
-print("[2026-11-29] a library that has just been imported")
+print("[2026-11-29] a library that has just been imported", end="")
 
 def found():
     print("[another one]")
@@ -19,5 +19,7 @@ answer({"numbers": found})
 def test_what_libraries_print_is_no_answer(tmp_path):
     (tmp_path / "side_of_a_test.py").write_text(SIDE)
     side = Asked(["side_of_a_test"], os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
-    assert side.ask("numbers") == side.ask("numbers") == [1, 2]
-    side.end()
+    try:
+        assert side.ask("numbers") == side.ask("numbers") == [1, 2]
+    finally:
+        side.end()

@@ -11,7 +11,7 @@ from scipy.stats import kstest
 from softprior.errors import UserError
 from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.documents import one_of_each
-from softprior.statistics.unimodality import DRAWS, dip_test, holm, over_sites, unimodality
+from softprior.statistics.unimodality import DRAWS, FINEST, dip_p, dip_test, holm, over_sites, unimodality
 
 
 def normal(count: int, *names: str | int) -> torch.Tensor:
@@ -134,3 +134,8 @@ def test_sites_are_corrected_together():
     assert list(found) == ["resid.0", "resid.1", "final"]
     assert [p for own in found.values() for p in own] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert over_sites({}) == {}
+
+
+def test_no_dip_is_less_probable_than_the_table_can_tell():
+    assert dip_p(0.25, 1000) == FINEST
+    assert dip_p(0.2175, 9) == FINEST

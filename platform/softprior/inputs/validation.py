@@ -151,7 +151,8 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         if isinstance(keys[-1], int):
             missing = [_trace(kind, e["loc"])[0] for e in errors if e["type"] == "missing"]
             needed = 1 + max(last for *above, last in missing if above == keys[:-1] and isinstance(last, int))
-            return f"{path_of([*at, *keys[:-1]])} = {shown(error['input'])}: must have {needed} entries"
+            front = path_of([*at, *keys[:-1]])
+            return f"{front} = {shown(error['input'])}: must have {needed} entries; add entries"
         return f"the key '{path_of([*at, *keys])}' {_RULES['missing']}"
     # A field with several types fails once for each of them.
     rules = [_rule(e, found) for e in errors if _trace(kind, e["loc"])[0] == keys]

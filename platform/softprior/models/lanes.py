@@ -98,13 +98,14 @@ def side_by_side(work: Callable[[RunT], DoneT], runs: list[RunT]) -> list[DoneT]
         return work(run)
 
     with _one_caller():
-        done = []
         try:
-            for run in runs:
-                done.append(_pool().submit(alone, run))
+            done = [_pool().submit(alone, run) for run in runs]
             wait(done)
+        except BaseException:  # an interrupt, or a thread that cannot be started
+            _pool().shutdown(cancel_futures=True)
+            _pool.cache_clear()
+            raise
         finally:
-            wait(done)  # also after an interrupt
             torch.set_num_threads(threads)  # a thread that sets its own sets that of all new ones as well
     return [lane.result() for lane in done]
 

@@ -42,8 +42,8 @@ class Separation(Numbers):
             its distribution there is not that of its resamples, and whether the interval contains zero
             decides nothing.
         high: the other end.
-        within: mean MMD^2 of the halvings of both tasks; not near zero where documents have different numbers
-            of tokens.
+        within: mean MMD^2 of the halvings of both tasks; may not be near zero where documents have
+            different numbers of tokens.
         scale: root mean square of the same.
         excess: (between - within) / scale.
         ratio: between / scale: 1 is as far apart as halves of one task typically appear; may be negative.

@@ -61,8 +61,8 @@ class Swaps(Numbers):
         difference: of kernel means within strata, squared: MMD^2 if the tasks had equally many tokens in each
             stratum. Unbiased (products of different pairs alone), so it may be negative; of scalars
             the difference of means itself.
-        p: share of swaps (the observed one included) that reach the difference. Of all
-            swaps it would be at least 2^(1 - pairs); of those that are drawn it may be a little lower.
+        p: share of swaps (the observed one included) that reach the difference. Over all swaps it would be at
+            least 2^(1 - pairs), of a one-sided test 2^(-pairs); over drawn ones it may be a little lower.
         p_low: the lowest p in `DRAWS` draws of half of each document's tokens, rounded up.
         p_high: the highest.
         note: why numbers are None; empty if none is.

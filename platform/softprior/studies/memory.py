@@ -13,7 +13,6 @@ from softprior.inputs.labels import counted
 from softprior.inputs.specs import CommonSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrialSpec
 from softprior.models.lanes import LEAST, lanes
 from softprior.models.memory import BYTES, FLOAT32, Form, Rows, Sizes, step_memory
-from softprior.prompt import Place
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
 from softprior.studies.placement import concurrent, has_shared_hosts, placed_model, trial_threads
@@ -99,28 +98,27 @@ def _needed(
         if has_shared_hosts(placement):
             most = concurrent(study.resources, placement) or 1
             rows = _shared(rows, method.count(), min(most, len(trials)), placement)
-        if form.kernels == "chunked":
-            rows = rows._replace(passes=_passes(rows, study.resources, placement))
-        step = _grown(sizes, method.places(sizes.blocks), method.count(), rows, form)
-        found.append(Need(known.parameters * form.bytes, round(step), rows))
+        for each in (rows, _shorter(rows)):
+            if form.kernels == "chunked":
+                each = each._replace(passes=_passes(each, study.resources, placement))
+            step = step_memory(sizes, method.places(sizes.blocks), method.count(), each, form).peak
+            found.append(Need(known.parameters * form.bytes, round(step * _heap(each, form)), rows))
     return max(found, key=lambda need: need.step, default=None)
 
 
-def _grown(sizes: Sizes, places: Sequence[Place], vectors: int, rows: Rows, form: Form) -> float:
-    """What a process grows by in steps of up to these rows. GPUs have no holes in a heap to speak of.
+def _shorter(rows: Rows) -> Rows:
+    """The same number of rows so short that passes side by side are small: these may take more memory."""
+    share = min(1.0, (2 * LEAST - 1) / rows.tokens)
+    tokens, longest, labels = (ceil(share * n) for n in (rows.tokens, rows.longest, rows.labels))
+    return rows._replace(tokens=tokens, longest=longest, labels=labels)
 
-    Of batches in larger passes side by side, a shorter one in two small passes may take more.
-    """
-    longest = step_memory(sizes, places, vectors, rows, form).peak
+
+def _heap(rows: Rows, form: Form) -> float:
+    """The factor for holes in the heap; GPUs have none to speak of."""
     if form.kernels == "ragged":
-        return longest
-    few = 2 * LEAST - 1
-    if rows.passes == 1 or rows.tokens <= few:
-        return HEAP * longest
-    shorter = rows._replace(
-        tokens=few, longest=min(rows.longest, ceil(few / rows.number)), labels=min(rows.labels, few)
-    )
-    return max(HEAP_BESIDE * longest, HEAP * step_memory(sizes, places, vectors, shorter, form).peak)
+        return 1
+    many = rows.passes > 1 and rows.tokens >= LEAST * rows.passes
+    return HEAP_BESIDE if many else HEAP
 
 
 def _passes(rows: Rows, resources: ResourcesSpec, placement: PlacementSpec) -> int:

@@ -48,7 +48,13 @@ class PlaceSource:
             at = f"{self.place.kind}.{self.place.block}{self._factor}"
         left = len(reserved(self._tokenizer))
         tokens = f"{len(self._tokenizer)}-less-{left}" if left else f"{len(self._tokenizer)}"
-        return f"{self.model}-{self._host.info().dtype}-{tokens}-{at}"
+        computed = "" if self.place.kind == "residual" else self._computed
+        return f"{self.model}-{self._host.info().dtype}-{tokens}-{at}{computed}"
+
+    @property
+    def _computed(self) -> str:
+        """What rounding of the model's own norms and projections depends on, besides its dtype."""
+        return f"-{self._host.info().device}-{self._host.info().kernels}"
 
     @property
     def _factor(self) -> str:
@@ -99,7 +105,9 @@ class SeenSource(PlaceSource):
 
     @property
     def fingerprint(self) -> str:
-        return super().fingerprint + (f"-norm.{self.place.block}{self._factor}" if self.view else "")
+        return super().fingerprint + (
+            f"-norm.{self.place.block}{self._factor}{self._computed}" if self.view else ""
+        )
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         return self.seen(super().vocabulary())
