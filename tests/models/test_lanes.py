@@ -113,6 +113,28 @@ def test_threads_are_shared_and_given_back_also_after_an_error():
     assert torch.get_num_threads() == 4
 
 
+def test_nothing_runs_on_when_a_thread_cannot_be_started(monkeypatch):
+    pool, ended = lanes._pool(), []
+    submit = pool.submit
+
+    def submitted(work, run):
+        if run == 1:
+            raise RuntimeError("can't start new thread")
+        return submit(work, run)
+
+    def slow(run):
+        time.sleep(0.1)
+        ended.append(run)
+
+    monkeypatch.setattr(pool, "submit", submitted)
+    torch.set_num_threads(4)
+    with pytest.raises(RuntimeError, match="new thread"):
+        lanes.side_by_side(slow, [0, 1])
+    assert ended == [0]
+    assert torch.get_num_threads() == 4
+    assert lanes.side_by_side(lambda run: run, [0, 1]) == [0, 1], "the next passes have other threads"
+
+
 EACH_TIME = ("gemma3", "gpt2", "llama")
 others = [
     pytest.param(family, marks=pytest.mark.faults)
