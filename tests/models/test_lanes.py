@@ -130,7 +130,9 @@ def test_nothing_runs_on_when_a_thread_cannot_be_started(monkeypatch):
     torch.set_num_threads(4)
     with pytest.raises(RuntimeError, match="new thread"):
         lanes.side_by_side(slow, [0, 1])
-    assert ended == [0]
+    before = [*ended]  # it may not have begun
+    time.sleep(0.2)
+    assert ended == before, "a pass still uses the model"
     assert torch.get_num_threads() == 4
     assert lanes.side_by_side(lambda run: run, [0, 1]) == [0, 1], "the next passes have other threads"
 
