@@ -108,8 +108,8 @@ def _needed(
 
 def _shorter(rows: Rows) -> Rows:
     """The same number of rows so short that passes side by side are small: these may take more memory."""
-    share = min(1.0, (2 * LEAST - 1) / rows.tokens)
-    tokens, longest, labels = (ceil(share * n) for n in (rows.tokens, rows.longest, rows.labels))
+    tokens = min(rows.tokens, 2 * LEAST - 1)
+    longest, labels = (ceil(n * tokens / rows.tokens) for n in (rows.longest, rows.labels))
     return rows._replace(tokens=tokens, longest=longest, labels=labels)
 
 
