@@ -170,7 +170,7 @@ VALUES: list[tuple[str, str, str]] = [
     ("seeds", f"[{'1' * 5000}]", "digits"),
     ("training", "{steps: 0, batch: 8}", "at least 1"),
     ("training", "{steps: 1e3, batch: 8}", "whole number"),
-    ("training", "{steps: 6, batch: 8, betas: [0.9]}", "more entries"),
+    ("training", "{steps: 6, batch: 8, betas: [0.9]}", "must have 2 entries"),
     ("training", "{steps: 6, batch: 8, betas: [0.9, 1]}", "less than 1"),
     ("training", "{steps: 6, batch: 8, schedule: cosinus}", "did you mean 'cosine'"),
     ("training", "[6, 8]", "mapping"),

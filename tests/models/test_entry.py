@@ -105,7 +105,7 @@ def test_fits_to_what_was_once_not_scaled_have_a_key_of_their_own(place):
     """They are cached, and those of keys and of cut prompts were fitted to vectors without the factor."""
     found = SeenSource(LocalLM(model(FAMILIES["granite"][0]), "weights"), words(), place, 20).fingerprint
     concerned = place.block == 0 and place != Place(0)
-    assert found.endswith("-times-12") is concerned
+    assert ("-times-12" in found) is concerned
     plain = SeenSource(LocalLM(model(FAMILIES["llama"][0]), "weights"), words(), place, 20).fingerprint
     assert found == plain + "-times-12" * concerned
 
