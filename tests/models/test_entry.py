@@ -107,7 +107,7 @@ def test_fits_to_what_was_once_not_scaled_have_a_key_of_their_own(place):
     concerned = place.block == 0 and place != Place(0)
     assert ("-times-12" in found) is concerned
     plain = SeenSource(LocalLM(model(FAMILIES["llama"][0]), "weights"), words(), place, 20).fingerprint
-    assert found == plain + "-times-12" * concerned
+    assert found.replace("-times-12", "") == plain
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
