@@ -1,6 +1,7 @@
 """Which losses share a pass."""
 
 from collections import Counter
+from itertools import combinations, pairwise
 
 import torch
 from hypothesis import given
@@ -61,6 +62,24 @@ def test_a_request_is_cut_only_if_it_is_too_large_for_a_pass():
         [(2, (0, 1))],
         [(2, (1, 2))],
     ]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=7), st.integers(0, 2), st.integers(1, 30))
+def test_a_request_is_cut_into_as_few_passes_as_possible_and_these_are_as_equal_as_possible(
+    lengths, vectors, tokens
+):
+    """Against all ways to cut it; a row alone may be longer than a pass."""
+    known = [
+        [lengths[first:last] for first, last in pairwise((0, *cuts, len(lengths)))]
+        for number in range(len(lengths))
+        for cuts in combinations(range(1, len(lengths)), number)
+    ]
+    fitting = [runs for runs in known if all(len(run) == 1 or sum(run) + vectors <= tokens for run in runs)]
+    fewest = min(map(len, fitting))
+    best = min(max(map(sum, runs)) for runs in fitting if len(runs) == fewest)
+    laid = passes([request(lengths, vectors)], tokens)
+    runs = [lengths[slice(*piece.rows)] for (piece,) in laid]
+    assert (len(runs), max(map(sum, runs))) == (fewest, best)
 
 
 def test_each_pass_is_a_sign_of_life():

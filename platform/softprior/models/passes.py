@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -84,18 +85,29 @@ def passes(requests: Sequence[Request], tokens: int | None = None) -> list[list[
 
 
 def _cut(request: Request, tokens: int | None) -> list[tuple[tuple[int, int], int]]:
-    """The request's rows in runs that fit a pass, with their positions."""
-    count, lead = len(request.batch), front(request)
+    """The request's rows in as few runs as fit a pass each, with their positions.
+
+    Among these the largest run is as small as it can be: a rest of one row would leave threads idle.
+    """
     if tokens is None or positions(request) <= tokens:
-        return [((0, count), positions(request))]
+        return [((0, len(request.batch)), positions(request))]
+    lengths, lead = request.batch.lengths.tolist(), front(request)
+    count = len(_filled(lengths, lead, tokens))
+    smaller = range(min(lead + sum(lengths) // count, tokens), tokens)
+    enough = bisect_left(smaller, True, key=lambda most: len(_filled(lengths, lead, most)) == count)
+    return _filled(lengths, lead, smaller.start + enough)
+
+
+def _filled(lengths: Sequence[int], lead: int, tokens: int) -> list[tuple[tuple[int, int], int]]:
+    """Runs of rows of which each but the last is as long as fits, with their positions."""
     runs: list[tuple[tuple[int, int], int]] = []
     start, used = 0, lead
-    for row, length in enumerate(request.batch.lengths.tolist()):
+    for row, length in enumerate(lengths):
         if row > start and used + length > tokens:
             runs.append(((start, row), used))
             start, used = row, lead
         used += length
-    return [*runs, ((start, count), used)]
+    return [*runs, ((start, len(lengths)), used)]
 
 
 def in_passes(
