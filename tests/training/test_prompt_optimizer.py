@@ -42,6 +42,24 @@ def test_equals_plain_adamw_with_a_scheduler_and_clipping() -> None:
     assert not torch.equal(ours.vectors[places[0]], initial[places[0]])
 
 
+def test_equals_the_class_to_the_last_bit() -> None:
+    generator = torch.Generator().manual_seed(2)
+    place = Place(0)
+    spec = training(schedule="constant", clip=None, weight_decay=0.1)
+    plain = torch.nn.Parameter(torch.randn(3, 5, generator=generator))
+    ours = PromptOptimizer({place: plain.data}, Rate(value=0.1), spec)
+    adam = torch.optim.AdamW([plain], lr=0.1, betas=spec.betas, eps=spec.epsilon, weight_decay=0.1)
+    for step in range(5):
+        plain.grad = torch.randn(3, 5, generator=generator)
+        ours.step(step, {place: plain.grad})
+        adam.step()
+    assert torch.equal(ours.vectors[place], plain.data)
+    assert all(
+        torch.equal(ours.state()[f"vectors.{name}/{place.name}"], value)
+        for name, value in adam.state[plain].items()
+    )
+
+
 def test_the_initial_sample_is_left_alone() -> None:
     start = {Place(0): torch.ones(2, 3)}
     PromptOptimizer(start, Rate(value=0.1), training()).step(0, {Place(0): torch.ones(2, 3)})

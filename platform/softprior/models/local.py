@@ -28,8 +28,8 @@ from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
 from softprior.models.lanes import dealt, lanes, side_by_side
 from softprior.models.lengths import Part, apart, steady_length
-from softprior.models.packing import Cache, Looks, RowPass, Rows, running
-from softprior.models.passes import Packed, chosen_rows, in_passes, joined, one_batch, some_rows
+from softprior.models.packing import Cache, Looks, Packed, RowPass, Rows, running
+from softprior.models.passes import chosen_rows, in_passes, joined, one_batch, some_rows
 from softprior.models.protocol import (
     Attention,
     Comparison,

@@ -28,6 +28,7 @@ from transformers import AttentionInterface
 
 from softprior.models.causal_chunks import Chunks, attend_chunks, chunks_of
 from softprior.models.ragged import Layout, attend_ragged, fits, lay_out
+from softprior.prompt import Batch
 
 ATTENTION = "softprior_packed"
 
@@ -69,6 +70,25 @@ class Rows:
     @property
     def longest(self) -> int:
         return len(self.pad) // self.count
+
+
+@dataclass
+class Packed:
+    """A batch without padding: tokens one row after another, and the row of each."""
+
+    rows: Rows
+    tokens: Int[Tensor, "N"]
+    row_of: Int[Tensor, "N"]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Packed:
+        """A batch that is in CPU memory, laid out there."""
+        rows = Rows.of(batch.lengths)
+        tokens = batch.tokens[:, : rows.longest].flatten().index_select(0, rows.unpad)
+        return cls(rows, tokens, torch.arange(len(batch)).repeat_interleave(batch.lengths))
+
+    def to(self, device: torch.device) -> Packed:
+        return Packed(self.rows.to(device), self.tokens.to(device), self.row_of.to(device))
 
 
 @dataclass

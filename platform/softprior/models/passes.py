@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from softprior.liveness import alive
-from softprior.models.packing import Rows
 from softprior.models.protocol import Losses, Request
 from softprior.prompt import Batch
 
@@ -27,25 +24,6 @@ class Piece(NamedTuple):
 
     request: int
     rows: tuple[int, int]
-
-
-@dataclass
-class Packed:
-    """A batch without padding: tokens one row after another, and the row of each."""
-
-    rows: Rows
-    tokens: Int[Tensor, "N"]
-    row_of: Int[Tensor, "N"]
-
-    @classmethod
-    def of(cls, batch: Batch) -> Packed:
-        """A batch that is in CPU memory, laid out there."""
-        rows = Rows.of(batch.lengths)
-        tokens = batch.tokens[:, : rows.longest].flatten().index_select(0, rows.unpad)
-        return cls(rows, tokens, torch.arange(len(batch)).repeat_interleave(batch.lengths))
-
-    def to(self, device: torch.device) -> Packed:
-        return Packed(self.rows.to(device), self.tokens.to(device), self.row_of.to(device))
 
 
 def shape(request: Request) -> Hashable:

@@ -7,6 +7,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrainingSpec
@@ -95,18 +96,8 @@ class PromptOptimizer:
         }
         self.rate = rate
         self.training = training
-        groups = [
-            {"params": [parameter], "lr": self._rate(place, name)}
-            for place in self._direct
-            for name, parameter in self._parameters(place).items()
-        ]
-        self._adam = torch.optim.AdamW(
-            groups,
-            betas=training.betas,
-            eps=training.epsilon,
-            weight_decay=training.weight_decay,
-            foreach=False,
-        )
+        self._moments: dict[Place, dict[str, dict[str, Tensor]]] = {place: {} for place in self._direct}
+        """AdamW's state of each parameter that has taken a step."""
 
     @property
     def values(self) -> int:
@@ -126,12 +117,41 @@ class PromptOptimizer:
         )
         clip = self.training.clip
         factor = 1.0 if clip is None or norm <= clip else clip / norm
-        trained = [(place, name) for place, part in parts.items() for name in part]
-        for group, (place, name) in zip(self._adam.param_groups, trained, strict=True):
-            self._parameters(place)[name].grad = parts[place][name] * factor
-            group["lr"] = self._rate(place, name) * schedule(step, self.training)
-        self._adam.step()
+        for place, part in parts.items():
+            for name, value in part.items():
+                self._update(place, name, value * factor, schedule(step, self.training))
         return norm
+
+    @torch.no_grad()
+    def _update(self, place: Place, name: str, gradient: Tensor, factor: float) -> None:
+        """AdamW's step of one parameter, by its function: the class imports PyTorch's compiler, which takes
+        68 MB and a second.
+
+        Args:
+            factor: the schedule's.
+        """
+        parameter = self._parameters(place)[name]
+        if name not in self._moments[place]:
+            zeros = {moment: torch.zeros_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
+            self._moments[place][name] = {"step": torch.tensor(0.0), **zeros}
+        moments = self._moments[place][name]
+        first, second = self.training.betas
+        adamw(
+            [parameter],
+            [gradient],
+            [moments["exp_avg"]],
+            [moments["exp_avg_sq"]],
+            [],
+            [moments["step"]],
+            foreach=False,
+            amsgrad=False,
+            beta1=first,
+            beta2=second,
+            lr=self._rate(place, name) * factor,
+            weight_decay=self.training.weight_decay,
+            eps=self.training.epsilon,
+            maximize=False,
+        )
 
     def _rate(self, place: Place, parameter: str) -> float:
         """A relative rate is in units of the vectors, which a network's weights have nothing to do with."""
@@ -167,7 +187,7 @@ class PromptOptimizer:
         for place in self._direct:
             for name, parameter in self._parameters(place).items():
                 tensors[f"{name}/{place.name}"] = parameter
-                for part, value in self._adam.state[parameter].items():
+                for part, value in self._moments[place].get(name, {}).items():
                     tensors[f"{name}.{part}/{place.name}"] = value
         return tensors
 
@@ -191,7 +211,7 @@ class PromptOptimizer:
         for place in self._direct:
             for name, parameter in self._parameters(place).items():
                 parameter.copy_(tensors[f"{name}/{place.name}"])
-                self._adam.state[parameter] = {
+                self._moments[place][name] = {
                     key.partition("/")[0].partition(".")[2]: value.clone()
                     for key, value in tensors.items()
                     if key.startswith(f"{name}.") and key.endswith(f"/{place.name}")
