@@ -150,19 +150,6 @@ def test_heavy_libraries_enter_in_one_place(library):
                 assert place.startswith(tuple(ONLY_IN[library])), f"{place}:{line} imports {library}"
 
 
-def test_clients_of_a_shared_model_do_not_import_transformers():
-    """It would take 116 MB of each client, and two seconds of its start."""
-    reached: set[str] = set()
-    left = {"softprior.models.hosted", "softprior.studies.worker", "softprior.training.trial"}
-    while left:
-        module = left.pop()
-        reached.add(module)
-        names = [name for _, name in imports(SOURCES[module], top_level_only=True)]
-        assert not any(name.startswith("transformers") for name in names), f"{module} imports transformers"
-        left |= {found for found in map(module_of, names) if found} - reached
-    assert "softprior.models.schedule" in reached
-
-
 def test_modules_are_found_and_followed():
     """Or everything above would pass on an empty tree."""
     assert {"softprior.inputs.specs", "softprior.priors", "softprior.training.trial", "jobs.study"} <= set(

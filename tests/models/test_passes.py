@@ -75,11 +75,10 @@ def test_a_request_is_cut_into_as_few_passes_as_possible_and_these_are_as_equal_
         for cuts in combinations(range(1, len(lengths)), number)
     ]
     fitting = [runs for runs in known if all(len(run) == 1 or sum(run) + vectors <= tokens for run in runs)]
-    fewest = min(map(len, fitting))
-    best = min(max(map(sum, runs)) for runs in fitting if len(runs) == fewest)
+    best = min((len(runs), sum((sum(run) + vectors) ** 2 for run in runs)) for runs in fitting)
     laid = passes([request(lengths, vectors)], tokens)
-    runs = [lengths[slice(*piece.rows)] for (piece,) in laid]
-    assert (len(runs), max(map(sum, runs))) == (fewest, best)
+    found = [sum(lengths[slice(*piece.rows)]) + vectors for (piece,) in laid]
+    assert (len(found), sum(used**2 for used in found)) == best
 
 
 def test_each_pass_is_a_sign_of_life():

@@ -83,6 +83,15 @@ def test_restored_state_goes_on_exactly() -> None:
     assert torch.equal(second.vectors[Place(0)], whole.vectors[Place(0)])
 
 
+def test_a_state_from_before_the_first_step_is_restored() -> None:
+    start, gradient = {Place(0): torch.ones(2, 3)}, {Place(0): torch.ones(2, 3)}
+    first, second = (PromptOptimizer(start, Rate(value=0.1), training()) for _ in range(2))
+    second.restore(first.state())
+    first.step(0, gradient)
+    second.step(0, gradient)
+    assert torch.equal(first.vectors[Place(0)], second.vectors[Place(0)])
+
+
 def ratio_to_reach(gradients: list[float], **changes: object) -> float:
     """Distance moved over reach, all coordinates with the same gradients."""
     spec = training(steps=len(gradients), clip=None, **changes)

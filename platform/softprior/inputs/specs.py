@@ -264,7 +264,7 @@ class PlacementSpec(Spec):
         ranks: processes that hold one replica's weights between them (DeepSpeed ZeRO-3), for models too large
             for one GPU; 1 holds them whole. They share the replica's CPUs and GPUs.
         tokens: largest number of positions in one pass, prompts included; a larger batch is divided into as
-            few passes as possible, about equally large. Null sets no limit.
+            few passes as possible, of about equal size. Null sets no limit.
     """
 
     hosts: Literal["local", "shared"] = "local"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,29 +62,41 @@ def passes(requests: Sequence[Request], tokens: int | None = None) -> list[list[
 
 
 def _cut(request: Request, tokens: int | None) -> list[tuple[tuple[int, int], int]]:
-    """The request's rows in as few runs as fit a pass each, with their positions.
+    """The request's rows in runs that each fit a pass, with their positions.
 
-    Among these the largest run is as small as it can be: a rest of one row would leave threads idle.
+    There are as few runs as possible, and these are as equal as possible (the sum of their squares is the
+    least): a rest of one row would leave threads idle.
     """
+    count = len(request.batch)
     if tokens is None or positions(request) <= tokens:
-        return [((0, len(request.batch)), positions(request))]
-    lengths, lead = request.batch.lengths.tolist(), front(request)
-    count = len(_filled(lengths, lead, tokens))
-    smaller = range(min(lead + sum(lengths) // count, tokens), tokens)
-    enough = bisect_left(smaller, True, key=lambda most: len(_filled(lengths, lead, most)) == count)
-    return _filled(lengths, lead, smaller.start + enough)
+        return [((0, count), positions(request))]
+    ways = [_Way(0, 0, 0, 0)]  # to cut the rows up to each
+    for end in range(1, count + 1):
+        ways.append(min(_last_runs(request, tokens, ways, end)))
+    runs, end = [], count
+    while end:
+        runs.append(((ways[end].start, end), ways[end].used))
+        end = ways[end].start
+    return runs[::-1]
 
 
-def _filled(lengths: Sequence[int], lead: int, tokens: int) -> list[tuple[tuple[int, int], int]]:
-    """Runs of rows of which each but the last is as long as fits, with their positions."""
-    runs: list[tuple[tuple[int, int], int]] = []
-    start, used = 0, lead
-    for row, length in enumerate(lengths):
-        if row > start and used + length > tokens:
-            runs.append(((start, row), used))
-            start, used = row, lead
+class _Way(NamedTuple):
+    """A way to cut rows: number of runs, sum of their squares, and first row and positions of the last."""
+
+    runs: int
+    squares: int
+    start: int
+    used: int
+
+
+def _last_runs(request: Request, tokens: int, ways: Sequence[_Way], end: int) -> Iterator[_Way]:
+    """The best ways to cut the rows before `end`, by the last run: one row, or several that fit a pass."""
+    used = front(request)
+    for start, length in zip(range(end - 1, -1, -1), request.batch.lengths[:end].tolist()[::-1], strict=True):
         used += length
-    return [*runs, ((start, len(lengths)), used)]
+        if used > tokens and start < end - 1:
+            return
+        yield _Way(ways[start].runs + 1, ways[start].squares + used**2, start, used)
 
 
 def in_passes(

@@ -125,15 +125,15 @@ class PromptOptimizer:
     @torch.no_grad()
     def _update(self, place: Place, name: str, gradient: Tensor, factor: float) -> None:
         """AdamW's step of one parameter, by its function: the class imports PyTorch's compiler, which takes
-        68 MB and a second.
+        some 70 MB and a second.
 
         Args:
             factor: the schedule's.
         """
         parameter = self._parameters(place)[name]
-        if name not in self._moments[place]:
+        if not self._moments[place].get(name):
             zeros = {moment: torch.zeros_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
-            self._moments[place][name] = {"step": torch.tensor(0.0), **zeros}
+            self._moments[place][name] = {"step": torch.zeros((), dtype=torch.float32), **zeros}
         moments = self._moments[place][name]
         first, second = self.training.betas
         adamw(
