@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -29,8 +30,8 @@ def screen() -> Console:
     return Console(highlight=False, markup=False, width=None if known else ENDLESS)
 
 
-COMMAND = "python -m "
-"""How a command begins that people copy."""
+COMMAND = f"{shlex.quote(sys.executable)} -m "
+"""How a command begins that people copy: with this Python, as another may not have softprior."""
 
 
 def tell(console: Console, lines: Iterable[str]) -> None:

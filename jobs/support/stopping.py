@@ -51,7 +51,7 @@ def how_to_go_on() -> str:
     """What to do after a study was stopped: the command again or, in a job of Ray or Slurm, to submit it."""
     if JOB in os.environ or SUBMITTED in os.environ:
         return "submit the same job again to continue"
-    return f"continue with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
+    return f"continue with:\n  {COMMAND}jobs.study {hidden(shlex.join(sys.argv[1:]))}"
 
 
 def how_to_begin_anew(folder: Location) -> list[str]:
@@ -66,9 +66,12 @@ def how_to_begin_anew(folder: Location) -> list[str]:
     names = (f"{folder.name}-{number}" for number in count(2))
     name = next(name for name in names if not (folder.parent / name).exists())
     if JOB in os.environ or SUBMITTED in os.environ:
-        return [f"submit it with name={name} to plan all of it"]
+        return [f"submit it with name={name} to plan all of it and train it from the start"]
     own = [text for text in sys.argv[1:] if not text.startswith(("name=", "--dry-run", "--all"))]
-    return ["to plan all of it, run:", f"{COMMAND}jobs.study {hidden(shlex.join(own))} name={name}"]
+    return [
+        "to plan all of it and train it from the start, run:",
+        f"{COMMAND}jobs.study {hidden(shlex.join(own))} name={name}",
+    ]
 
 
 @contextmanager

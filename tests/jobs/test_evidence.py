@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -389,9 +390,9 @@ def test_seeds_that_are_added_to_earlier_results_are_told(
         note, command, *_ = said(plan, folder)
         assert note == (
             f"the design in {folder.root} has {has}, and results of it have been seen; findings that rest on "
-            f"{new} are exploratory; to plan all of it, run:"
+            f"{new} are exploratory; to plan all of it and train it from the start, run:"
         )
-        assert command == "  python -m jobs.study my.yaml name=small-3"
+        assert command == f"  {sys.executable} -m jobs.study my.yaml name=small-3"
         narrow = Console(width=30, record=True, file=io.StringIO())
         tell(narrow, [note, command])
         assert command in narrow.export_text().splitlines()[3:]

@@ -196,6 +196,8 @@ def test_the_memory_of_the_largest_step_is_said(plan, monkeypatch):
     # Two of 16 rows and a prompt each fit 2,200 positions, and one replica serves more.
     shared = {"placement": {"hosts": "shared", "tokens": 2200}, "seeds": [0, 1, 2]}
     assert line(plan(**both, **shared), "memory").endswith(f"32 rows of up to 64 tokens of 2 trials{beside}")
+    every = {"placement": {"hosts": "shared", "tokens": None}, "seeds": [0, 1]}  # the baseline is not trained
+    assert line(plan(**both, **every), "memory").endswith(f"64 rows of up to 64 tokens of 4 trials{beside}")
     assert line(plan(**both, placement={"hosts": "shared", "tokens": 600}), "memory").endswith(
         f"9 rows of up to 64 tokens{beside}"
     )

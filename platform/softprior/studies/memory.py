@@ -85,10 +85,10 @@ def _needed(
     sizes, form = _sizes(known), _form(model, placement)
     if sizes is None or form is None or known.parameters is None:
         return None
+    trained = [trial for trial in trials if trial.training is not None]
     kinds = {
-        (trial.method.canonical(), trial.task.canonical(), trial.training.batch): trial
-        for trial in trials
-        if trial.training is not None
+        (trial.method.canonical(), trial.task.canonical(), trial.training.batch): trial  # type: ignore[union-attr]
+        for trial in trained
     }
     found = []
     for trial in kinds.values():
@@ -97,7 +97,7 @@ def _needed(
         rows = largest_rows(of.task(trial), known.fingerprint, trial.training.batch)
         if has_shared_hosts(placement):
             most = concurrent(study.resources, placement) or 1
-            rows = _shared(rows, method.count(), min(most, len(trials)), placement)
+            rows = _shared(rows, method.count(), min(most, len(trained)), placement)
         for each in (rows, _shorter(rows)):
             if form.kernels == "chunked":
                 each = each._replace(passes=_passes(each, study.resources, placement))
