@@ -67,13 +67,13 @@ def _cut(request: Request, tokens: int | None) -> list[tuple[tuple[int, int], in
     There are as few runs as possible, and these are as equal as possible (the sum of their squares is the
     least): a rest of one row would leave threads idle.
     """
-    count = len(request.batch)
     if tokens is None or positions(request) <= tokens:
-        return [((0, count), positions(request))]
-    ways = [_Way(0, 0, 0, 0)]  # to cut the rows up to each
-    for end in range(1, count + 1):
-        ways.append(min(_last_runs(request, tokens, ways, end)))
-    runs, end = [], count
+        return [((0, len(request.batch)), positions(request))]
+    lengths = request.batch.lengths.tolist()
+    ways = [_Way(0, 0, 0, 0)]  # the best way to cut the rows up to each
+    while len(ways) <= len(lengths):
+        ways.append(min(_ways(lengths, front(request), tokens, ways)))
+    runs, end = [], len(lengths)
     while end:
         runs.append(((ways[end].start, end), ways[end].used))
         end = ways[end].start
@@ -89,12 +89,12 @@ class _Way(NamedTuple):
     used: int
 
 
-def _last_runs(request: Request, tokens: int, ways: Sequence[_Way], end: int) -> Iterator[_Way]:
-    """The best ways to cut the rows before `end`, by the last run: one row, or several that fit a pass."""
-    used = front(request)
-    for start, length in zip(range(end - 1, -1, -1), request.batch.lengths[:end].tolist()[::-1], strict=True):
-        used += length
-        if used > tokens and start < end - 1:
+def _ways(lengths: Sequence[int], lead: int, tokens: int, ways: Sequence[_Way]) -> Iterator[_Way]:
+    """Ways to cut one row more than `ways` do, by the last run: that row, or several that fit a pass."""
+    last, used = len(ways) - 1, lead
+    for start in range(last, -1, -1):
+        used += lengths[start]
+        if used > tokens and start < last:
             return
         yield _Way(ways[start].runs + 1, ways[start].squares + used**2, start, used)
 

@@ -85,16 +85,12 @@ def _needed(
     sizes, form = _sizes(known), _form(model, placement)
     if sizes is None or form is None or known.parameters is None:
         return None
-    trained = [trial for trial in trials if trial.training is not None]
-    kinds = {
-        (trial.method.canonical(), trial.task.canonical(), trial.training.batch): trial  # type: ignore[union-attr]
-        for trial in trained
-    }
+    trained = [(trial, trial.training.batch) for trial in trials if trial.training is not None]
+    kinds = {(trial.method.canonical(), trial.task.canonical(), batch): trial for trial, batch in trained}
     found = []
-    for trial in kinds.values():
+    for (_, _, batch), trial in kinds.items():
         method = of.method(trial)
-        assert trial.training is not None
-        rows = largest_rows(of.task(trial), known.fingerprint, trial.training.batch)
+        rows = largest_rows(of.task(trial), known.fingerprint, batch)
         if has_shared_hosts(placement):
             most = concurrent(study.resources, placement) or 1
             rows = _shared(rows, method.count(), min(most, len(trained)), placement)

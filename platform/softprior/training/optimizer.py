@@ -124,8 +124,9 @@ class PromptOptimizer:
 
     @torch.no_grad()
     def _update(self, place: Place, name: str, gradient: Tensor, factor: float) -> None:
-        """AdamW's step of one parameter, by its function: the class imports PyTorch's compiler, which takes
-        some 70 MB and a second.
+        """AdamW's step of one parameter.
+
+        By its function: the class imports PyTorch's compiler, which takes some 70 MB and a second.
 
         Args:
             factor: the schedule's.
